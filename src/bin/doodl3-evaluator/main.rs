@@ -1,0 +1,3 @@
+//! The libtorch child.
+
+fn main() {}

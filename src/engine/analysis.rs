@@ -1,0 +1,401 @@
+//! What goes into an analysis and what comes out: plain data, the engine's contract with the rest.
+
+use serde::{Deserialize, Serialize};
+
+/// The training runs that are analysed together, as the engine sees them.
+///
+/// All vectors of one kind have one length over all runs: sketches are comparable, predictions are of one probe batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSeries {
+    /// The run's name.
+    pub run: String,
+    /// Its checkpoints, by strictly increasing step, all values finite.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// One checkpoint of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The trainer's step.
+    pub step: u64,
+    /// The sketch of the weights (or the weights themselves, where the model is small).
+    pub weights: Vec<f32>,
+    /// The model's outputs on the probe batch, flattened, where it was evaluated.
+    pub predictions: Option<Vec<f32>>,
+    /// The loss on the probe batch, or the logged loss, where known.
+    pub loss: Option<f64>,
+}
+
+/// What an analysis is to do. Serialised, it is part of the analysis' identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Coordinates in which training is looked at.
+    pub projection: ProjectionChoice,
+    /// Number of coordinates, 1 to 3.
+    pub dimension: usize,
+    /// How far apart the two checkpoints of a pair are.
+    pub lag: LagChoice,
+    /// The map that is fitted to the pairs.
+    pub surrogate: SurrogateParameters,
+    /// The grid on which its dynamics are computed.
+    pub grid: GridParameters,
+}
+
+/// Which projection to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectionChoice {
+    /// The first that qualifies, in the order function space, PCA.
+    Auto,
+    /// PCA of the predictions on the probe batch.
+    FunctionSpace,
+    /// PCA of the weights.
+    Pca,
+    /// The weights of largest standard deviation over the runs' last checkpoints (Eslami et al. 2021).
+    SelectedWeights,
+}
+
+/// How to pair checkpoints of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LagChoice {
+    /// The shortest at which typical motion exceeds a few cells and the map is learned.
+    Auto,
+    /// This many steps, within ten per cent.
+    Steps(u64),
+    /// One pair for each run, its first and its last checkpoint (Eslami et al. 2021).
+    FirstToLast,
+}
+
+/// Parameters of the surrogate map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SurrogateParameters {
+    /// Covariance function of the Gaussian process.
+    pub kernel: Kernel,
+    /// What the process falls back to far from data.
+    pub prior_mean: PriorMean,
+    /// How the images of cells are widened.
+    pub enclosure: Enclosure,
+    /// A cell is trusted where the predictive standard deviation of every coordinate of the map is below this
+    /// share of that coordinate's spread in the data.
+    pub trust: f64,
+}
+
+/// Covariance functions, each with one length scale per input and a white-noise term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// Squared exponential.
+    Rbf,
+    /// Matérn with smoothness 5/2.
+    Matern52,
+}
+
+/// Mean of the Gaussian process before data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PriorMean {
+    /// The identity plus the mean displacement.
+    Displacement,
+    /// Zero, as in Eslami et al. 2021.
+    Zero,
+}
+
+/// How the image of a cell is made from the images of its corners.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enclosure {
+    /// Bounding box of the corner images, one cell width added on each side.
+    Padding,
+    /// Bounding box of the corner images, widened so that it holds at all vertices at once with this probability.
+    Confidence(f64),
+}
+
+/// Parameters of the grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GridParameters {
+    /// Number of times every cell is halved, axes in turn: 2 to this power cells.
+    pub subdivisions: u32,
+    /// What is added to the data's bounding box on each side.
+    pub margin: Margin,
+    /// Whether cells outside the trusted region and images outside the domain are vertices of their own.
+    pub mode: Mode,
+}
+
+/// Margin around the data.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Margin {
+    /// A share of the data's width along each axis.
+    Share(f64),
+    /// A length in the projection's units (Eslami et al. 2021 use 0.5).
+    Absolute(f64),
+}
+
+/// What happens outside the domain and the trusted region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Explicit *exit* and *unknown* vertices; a Morse set whose image meets one of them is no attractor.
+    Full,
+    /// Neither: minimal Morse sets are taken for attractors, as CMGDB does.
+    Compatible,
+}
+
+/// What an analysis found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// The parameters that were asked for.
+    pub parameters: Parameters,
+    /// The coordinates that were used.
+    pub projection: Projection,
+    /// The lag that was used.
+    pub lag: Lag,
+    /// What was tried before the choice, in order; empty where nothing was to be chosen.
+    pub candidates: Vec<Candidate>,
+    /// The runs in these coordinates, in the order of their names.
+    pub trajectories: Vec<Trajectory>,
+    /// The fitted map.
+    pub surrogate: Surrogate,
+    /// The domain and its cells.
+    pub grid: Grid,
+    /// How far the picture can be trusted.
+    pub quality: Quality,
+    /// Recurrent components and their order.
+    pub morse_graph: MorseGraph,
+    /// What becomes of each cell.
+    pub basins: Basins,
+}
+
+/// The coordinates of an analysis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Projection {
+    /// Which projection (never `Auto`).
+    pub kind: ProjectionChoice,
+    /// Name of each coordinate for axis labels, such as `predictions, component 1`.
+    pub axes: Vec<String>,
+    /// Share of variance that each coordinate explains, over all snapshots.
+    pub explained_variance: Vec<f64>,
+}
+
+/// The lag of an analysis.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Median distance of the two checkpoints of a pair, in steps.
+    pub steps: u64,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Number of runs that gave at least one pair.
+    pub runs: usize,
+}
+
+/// One combination of projection and lag that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The projection.
+    pub projection: ProjectionChoice,
+    /// The lag in steps.
+    pub lag_steps: u64,
+    /// R² of the next point on runs left out, one for each coordinate, against the constant prediction.
+    pub skill: Vec<f64>,
+    /// Share of the error of *persistence* (the next point is this point) that the surrogate removes.
+    pub skill_over_persistence: f64,
+    /// Typical motion in one lag, in cells, along the most moving axis.
+    pub motion_cells: f64,
+    /// Rank correlation (absolute) of the loss with its best prediction from the coordinates, where losses are known.
+    pub loss_correlation: Option<f64>,
+    /// Whether it was good enough.
+    pub qualifies: bool,
+    /// If not, why, in plain words.
+    pub reason: String,
+}
+
+/// A run in the coordinates of an analysis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trajectory {
+    /// The run's name.
+    pub run: String,
+    /// Steps of its checkpoints.
+    pub steps: Vec<u64>,
+    /// The projected checkpoints, `dimension` numbers each.
+    pub points: Vec<Vec<f64>>,
+    /// Loss at each checkpoint, where known.
+    pub losses: Vec<Option<f64>>,
+    /// The Morse set in which each point lies, if any.
+    pub morse_sets: Vec<Option<usize>>,
+}
+
+/// The fitted map: hyperparameters of each output's Gaussian process, on standardised inputs and outputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Surrogate {
+    /// The covariance function.
+    pub kernel: Kernel,
+    /// One for each output coordinate.
+    pub outputs: Vec<Hyperparameters>,
+    /// Factor of the standard deviation by which corner images are widened, where confidence was asked for.
+    pub widening: Option<f64>,
+}
+
+/// Hyperparameters of one Gaussian process, on standardised scales.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hyperparameters {
+    /// Length scale along each input.
+    pub length_scales: Vec<f64>,
+    /// Variance of the signal.
+    pub signal_variance: f64,
+    /// Variance of the noise.
+    pub noise_variance: f64,
+    /// Log marginal likelihood (nats).
+    pub log_marginal_likelihood: f64,
+}
+
+/// The domain and its cells.
+///
+/// A cell is an index in `0..cells`, row-major over `cells_per_axis` (the last axis varies fastest).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grid {
+    /// Lower corner of the domain.
+    pub lower: Vec<f64>,
+    /// Upper corner of the domain.
+    pub upper: Vec<f64>,
+    /// Number of cells along each axis.
+    pub cells_per_axis: Vec<usize>,
+    /// Number of cells.
+    pub cells: usize,
+    /// Number of edges of the multivalued map, exit and unknown not counted.
+    pub edges: u64,
+}
+
+/// How far an analysis can be trusted. All shares and R² are of whole runs left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Share of variance that the projection explains, in all.
+    pub explained_variance: f64,
+    /// R² of the next point against the constant prediction, for each coordinate.
+    pub skill: Vec<f64>,
+    /// R² of the displacement, for each coordinate.
+    pub displacement_skill: Vec<f64>,
+    /// Share of the squared error of persistence that the surrogate removes.
+    pub skill_over_persistence: f64,
+    /// Mean negative log predictive density of the next point, in nats per coordinate.
+    pub negative_log_predictive_density: f64,
+    /// Nominal coverage at which calibration was taken.
+    pub nominal_coverage: f64,
+    /// Share of left-out coordinates inside their interval of that coverage.
+    pub coverage: f64,
+    /// Share of trajectory points whose cell is trusted.
+    pub trusted_points: f64,
+    /// Share of cells that are trusted.
+    pub trusted_cells: f64,
+    /// Probability with which the enclosures hold at all vertices at once, where confidence was asked for; given the
+    /// kernel, the hyperparameters and the projection.
+    pub confidence: Option<f64>,
+    /// Why the analysis is of low confidence, in plain words; empty where it is not.
+    pub low_confidence: Vec<String>,
+}
+
+/// The Morse graph: recurrent components and the Hasse diagram of reachability among them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MorseGraph {
+    /// The Morse sets, by smallest cell.
+    pub sets: Vec<MorseSet>,
+    /// Pairs (from, to) of the transitive reduction, sorted: the second can be reached from the first.
+    pub edges: Vec<(usize, usize)>,
+}
+
+/// A recurrent component.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MorseSet {
+    /// Its cells as runs (first cell, length), sorted.
+    pub cells: Vec<(usize, usize)>,
+    /// Number of its cells.
+    pub size: usize,
+    /// Share of the domain's volume.
+    pub volume_share: f64,
+    /// Lower corner of its bounding box.
+    pub lower: Vec<f64>,
+    /// Upper corner of its bounding box.
+    pub upper: Vec<f64>,
+    /// Its place in the dynamics.
+    pub role: Role,
+    /// Loss at the checkpoints inside, where known.
+    pub loss: Option<LossSummary>,
+    /// Which runs were inside, and when, by run.
+    pub visits: Vec<Visit>,
+}
+
+/// Place of a Morse set in the dynamics of the multivalued map F.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// F(M) ⊂ M: what enters never leaves.
+    Attractor,
+    /// Minimal, but its image meets *exit* or *unknown*: nobody knows whether it holds.
+    Open,
+    /// F⁻¹(M) ⊂ M, and something below: nothing comes back to it.
+    Repeller,
+    /// Neither: passed through.
+    Intermediate,
+}
+
+/// Loss over a set of checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossSummary {
+    /// Smallest.
+    pub min: f64,
+    /// Median.
+    pub median: f64,
+    /// Number of checkpoints with a known loss.
+    pub count: usize,
+}
+
+/// A run's stay in a Morse set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visit {
+    /// The run's name.
+    pub run: String,
+    /// Number of its checkpoints inside.
+    pub checkpoints: usize,
+    /// Step of the first of them.
+    pub first_step: u64,
+    /// Step of the last of them.
+    pub last_step: u64,
+    /// Whether the run's last checkpoint lies inside.
+    pub ends_here: bool,
+}
+
+/// What becomes of the cells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basins {
+    /// Fate of each cell in the order of cells, as runs (fate, length).
+    pub fates: Vec<(Fate, usize)>,
+    /// For each attractor, (Morse set, cells of its certain basin, cells of its singleton basin).
+    pub sizes: Vec<(usize, usize, usize)>,
+    /// For each run, where its last point can go.
+    pub outlook: Vec<Outlook>,
+}
+
+/// What the multivalued map says of a cell's future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Every Morse set that can be reached is this attractor or lies above it alone: paths may linger, but end there.
+    Certain(usize),
+    /// Several attractors can be reached.
+    Undecided,
+    /// The domain or the trusted region can be left.
+    Escapes,
+    /// The surrogate is not trusted here.
+    Untrusted,
+}
+
+/// Where a run can go from its last point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// The run's name.
+    pub run: String,
+    /// Fate of the cell of its last point; `None` outside the domain.
+    pub fate: Option<Fate>,
+    /// Morse sets that can be reached from there.
+    pub reachable: Vec<usize>,
+}

@@ -1,0 +1,3 @@
+//! Evaluation of checkpoints through libtorch, in a child process.
+
+pub mod protocol;

@@ -1,0 +1,13 @@
+//! doodl3 tells people what their neural-network training is really doing.
+//!
+//! Checkpoints are reduced to small sketches, training is treated as a dynamical system on a low-dimensional
+//! projection of them, and its Morse graph says where training can get caught, what it only passes through, and
+//! which starting points end where. `ARCHITECTURE.md` has the flow and one line for each module.
+
+pub mod alert;
+pub mod artifact;
+pub mod checkpoint;
+pub mod compute;
+pub mod detect;
+pub mod engine;
+pub mod evaluate;
