@@ -11,3 +11,4 @@ pub mod compute;
 pub mod detect;
 pub mod engine;
 pub mod evaluate;
+pub mod render;

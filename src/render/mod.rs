@@ -1,0 +1,105 @@
+//! What people see: the report, its pictures, and the same as data.
+//!
+//! A pure function of its input: no clock, no files, no network; the same input gives the same bytes. Every picture is
+//! an SVG, once as a file of its own and once inside `report.html`, which needs nothing but itself.
+
+mod document;
+
+pub use document::{AnalysisDocument, SCHEMA};
+
+use crate::alert::Alert;
+use crate::artifact::Artifact;
+use crate::engine::Analysis;
+
+/// All that a report tells of one group of runs.
+#[derive(Clone, Debug)]
+pub struct ReportInput {
+    /// What the report is about, such as the experiment's name.
+    pub title: String,
+    /// Which runs belong together, and why.
+    pub group: Group,
+    /// Name of the analysis: the digest of what went into it.
+    pub analysis_id: String,
+    /// What was found, or in plain words why there is no analysis yet (`only 2 checkpoints; at least 8 are needed`).
+    pub analysis: Result<Analysis, String>,
+    /// The runs of the group, those without an analysis too. Sorted by name in what is drawn, whatever their order here.
+    pub runs: Vec<RunView>,
+    /// All alerts on these runs, open and resolved.
+    pub alerts: Vec<Alert>,
+    /// Files that were left out, each with the reason.
+    pub skipped: Vec<(String, String)>,
+    /// What could not be had, and what is missing for it (`loss on the probe batch: no model is configured`).
+    pub not_available: Vec<String>,
+    /// Name and version of each program that took part, such as (`doodl3`, `0.1.0`).
+    pub versions: Vec<(String, String)>,
+}
+
+/// The key of a group of runs that are analysed together.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Group {
+    /// Name of the source that the runs come from.
+    pub source: String,
+    /// The experiment: the tracker's, or the folder above the runs.
+    pub experiment: String,
+    /// Digest of the names and shapes of the model's parameters.
+    pub signature: String,
+}
+
+/// (step, value) by increasing step; values may be NaN or infinite.
+pub type Series = Vec<(u64, f64)>;
+
+/// What is drawn of one run. A series that is not known is empty.
+#[derive(Clone, Debug, Default)]
+pub struct RunView {
+    /// The run's name.
+    pub run: String,
+    /// Whether it goes on.
+    pub state: RunState,
+    /// Steps of its checkpoints, increasing.
+    pub steps: Vec<u64>,
+    /// The loss that the trainer logged.
+    pub logged_losses: Series,
+    /// The loss on the probe batch, at checkpoints.
+    pub evaluated_losses: Series,
+    /// Euclidean norm of all weights, at checkpoints.
+    pub weight_norms: Series,
+    /// Length of the update since the checkpoint before by the norm of the weights, from the second checkpoint on.
+    pub update_ratios: Series,
+    /// The instability score, at checkpoints.
+    pub instability: Series,
+}
+
+/// Whether a run goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunState {
+    /// New checkpoints are expected.
+    Training,
+    /// It has ended.
+    Ended,
+    /// Nobody knows, as when a folder is analysed once.
+    #[default]
+    Unknown,
+}
+
+/// Why a report could not be made: a fault of this program, never of what it reports on.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A part could not be written as JSON.
+    #[error("cannot write {artifact} as JSON")]
+    Json {
+        /// The artifact's name.
+        artifact: &'static str,
+        /// What `serde_json` says.
+        source: serde_json::Error,
+    },
+}
+
+/// The artifacts of a report, in the order of their names' importance: `report.html`, `analysis.json`,
+/// `alerts.jsonl`, and, where there is an analysis, `morse_graph.json`, `.svg`, `.dot` and `phase_portrait.svg`.
+///
+/// # Errors
+///
+/// Only if this program is at fault: [`RenderError`].
+pub fn artifacts(input: &ReportInput) -> Result<Vec<Artifact>, RenderError> {
+    Ok(vec![document::analysis(input)?, document::alerts(&input.alerts)?])
+}
