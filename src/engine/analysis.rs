@@ -1,5 +1,6 @@
 //! What goes into an analysis and what comes out: plain data, the engine's contract with the rest.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The training runs that are analysed together, as the engine sees them.
@@ -27,7 +28,8 @@ pub struct Snapshot {
 }
 
 /// What an analysis is to do. Serialised, it is part of the analysis' identity.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Parameters {
     /// Coordinates in which training is looked at.
     pub projection: ProjectionChoice,
@@ -41,9 +43,21 @@ pub struct Parameters {
     pub grid: GridParameters,
 }
 
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            projection: ProjectionChoice::Auto,
+            dimension: 2,
+            lag: LagChoice::Auto,
+            surrogate: SurrogateParameters::default(),
+            grid: GridParameters::default(),
+        }
+    }
+}
+
 /// Which projection to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProjectionChoice {
     /// The first that qualifies, in the order function space, PCA.
     Auto,
@@ -56,8 +70,8 @@ pub enum ProjectionChoice {
 }
 
 /// How to pair checkpoints of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LagChoice {
     /// The shortest at which typical motion exceeds a few cells and the map is learned.
     Auto,
@@ -68,7 +82,8 @@ pub enum LagChoice {
 }
 
 /// Parameters of the surrogate map.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct SurrogateParameters {
     /// Covariance function of the Gaussian process.
     pub kernel: Kernel,
@@ -81,9 +96,20 @@ pub struct SurrogateParameters {
     pub trust: f64,
 }
 
+impl Default for SurrogateParameters {
+    fn default() -> Self {
+        Self {
+            kernel: Kernel::Matern52,
+            prior_mean: PriorMean::Displacement,
+            enclosure: Enclosure::Confidence(0.95),
+            trust: 0.5,
+        }
+    }
+}
+
 /// Covariance functions, each with one length scale per input and a white-noise term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Kernel {
     /// Squared exponential.
     Rbf,
@@ -92,8 +118,8 @@ pub enum Kernel {
 }
 
 /// Mean of the Gaussian process before data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PriorMean {
     /// The identity plus the mean displacement.
     Displacement,
@@ -102,8 +128,8 @@ pub enum PriorMean {
 }
 
 /// How the image of a cell is made from the images of its corners.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Enclosure {
     /// Bounding box of the corner images, one cell width added on each side.
     Padding,
@@ -112,7 +138,8 @@ pub enum Enclosure {
 }
 
 /// Parameters of the grid.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct GridParameters {
     /// Number of times every cell is halved, axes in turn: 2 to this power cells.
     pub subdivisions: u32,
@@ -122,9 +149,15 @@ pub struct GridParameters {
     pub mode: Mode,
 }
 
+impl Default for GridParameters {
+    fn default() -> Self {
+        Self { subdivisions: 14, margin: Margin::Share(0.1), mode: Mode::Full }
+    }
+}
+
 /// Margin around the data.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Margin {
     /// A share of the data's width along each axis.
     Share(f64),
@@ -133,8 +166,8 @@ pub enum Margin {
 }
 
 /// What happens outside the domain and the trusted region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Mode {
     /// Explicit *exit* and *unknown* vertices; a Morse set whose image meets one of them is no attractor.
     Full,
