@@ -12,6 +12,10 @@ pub struct RunSeries {
     pub run: String,
     /// Its checkpoints, by strictly increasing step, all values finite.
     pub snapshots: Vec<Snapshot>,
+    /// Spans of steps (first, last) that an alert of severity warning or above covers. What happened there is drawn, but
+    /// nothing is learned from it: a pair of checkpoints whose span meets one of these takes no part in the fit, in the
+    /// choice of coordinates and in the domain, since another map was at work (another learning rate, a bad batch).
+    pub disturbed: Vec<(u64, u64)>,
 }
 
 /// One checkpoint of a run.
