@@ -6,12 +6,6 @@
 
 mod analysis;
 mod cancel;
-mod control;
-pub mod dynamics;
-mod error;
-pub mod grid;
 
 pub use analysis::*;
 pub use cancel::Cancel;
-pub use control::Control;
-pub use error::EngineError;
