@@ -3,17 +3,15 @@
 //! torch-sys finds libtorch through `LIBTORCH`, which `.cargo/config.toml` points to `third_party/libtorch`, or through
 //! `LIBTORCH_USE_PYTORCH`, and passes the folder of its libraries on.
 
-use std::path::Path;
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var_os("CARGO_FEATURE_TORCH").is_some() {
-        link_evaluator(Path::new(&variable("DEP_TCH_LIBTORCH_LIB")));
-    }
+    #[cfg(feature = "torch")]
+    link_evaluator();
 }
 
-/// Compiles the evaluator's piece of C++ and makes its binary find libtorch in `libraries`, however it is started.
-fn link_evaluator(libraries: &Path) {
+/// Compiles the evaluator's piece of C++ and makes its binary find libtorch however it is started.
+#[cfg(feature = "torch")]
+fn link_evaluator() {
     const SOURCE: &str = "src/bin/doodl3-evaluator/script_buffers.cpp";
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
@@ -37,11 +35,7 @@ fn link_evaluator(libraries: &Path) {
     argument("-Wl,-rpath,$ORIGIN/../lib");
 }
 
+#[cfg(feature = "torch")]
 fn argument(argument: &str) {
     println!("cargo::rustc-link-arg-bin=doodl3-evaluator={argument}");
-}
-
-fn variable(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("torch-sys did not set {name}: is it still a direct dependency?"))
 }

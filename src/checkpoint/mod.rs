@@ -1,29 +1,33 @@
 //! Checkpoints: files in which a trainer leaves a model's weights, read safely and reduced to what is needed.
+//!
+//! Files are treated as hostile: nothing in them is run, no size in them is believed before it is checked against the
+//! file's own, and each failure is an error that says whether waiting may help. Tensors are streamed through small
+//! buffers by positional reads; a memory map would kill this process when a trainer truncates the file.
+//!
+//! [`open`] reads a file's directory and nothing more; [`summarize`] reads everything once and keeps what fits in a few
+//! kilobytes. Tensors are always taken in the order of their names, so that a model gives the same digest, sketch and
+//! statistics whichever format it was saved in.
 
-use serde::{Deserialize, Serialize};
+mod directory;
+mod dtype;
+mod error;
+mod layout;
+mod names;
+mod open;
+mod pattern;
+mod safetensors;
+mod select;
+mod sketch;
+mod statistics;
+mod summary;
 
-/// Exact statistics of one tensor's finite elements.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TensorStatistics {
-    /// The parameter's name, without wrapper prefixes.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Euclidean norm.
-    pub norm: f64,
-    /// Mean.
-    pub mean: f64,
-    /// Variance (population).
-    pub variance: f64,
-    /// Smallest element; 0 where there is none.
-    pub min: f64,
-    /// Largest element; 0 where there is none.
-    pub max: f64,
-    /// Number of elements that are zero.
-    pub zeros: u64,
-    /// Number of elements that are NaN or infinite.
-    pub nonfinite: u64,
-    /// A small linear sketch of this tensor alone, so that the movement of each layer can be told: exact for tensors of
-    /// no more elements than its length.
-    pub sketch: Vec<f32>,
-}
+pub use dtype::{Dtype, Values};
+pub use error::CheckpointError;
+pub use layout::{Block, Buffer};
+pub use names::{is_candidate, normalize_names};
+pub use open::{Contents, FileIdentity, Format, OpenCheckpoint, TensorInfo, looks_complete, open};
+pub use pattern::{Naming, Pattern, PatternError};
+pub use summary::{
+    COORDINATES, Coordinate, InvalidDimension, Sketch, SketchParameters, Summary, TENSOR_SKETCH,
+    TensorStatistics, summarize,
+};

@@ -6,6 +6,12 @@
 
 mod analysis;
 mod cancel;
+mod control;
+pub mod dynamics;
+mod error;
+pub mod grid;
 
 pub use analysis::*;
 pub use cancel::Cancel;
+pub use control::Control;
+pub use error::EngineError;

@@ -1,1 +1,6 @@
 //! Integration tests: real files, real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod engine_ground_truth;
+mod checkpoint;

@@ -1,0 +1,26 @@
+//! Which single weights are kept as they are: the same ones in every checkpoint of a model.
+
+use std::collections::BTreeSet;
+
+/// Up to `count` distinct numbers below `parameters`, in rising order, drawn uniformly by Floyd's algorithm (Bentley and
+/// Floyd 1987) with random numbers from `seed` and the model's `signature`; all of them where there are no more.
+pub(super) fn positions(seed: u64, signature: &str, parameters: u64, count: usize) -> Vec<u64> {
+    let count = parameters.min(count as u64);
+    if count == parameters {
+        return (0..parameters).collect();
+    }
+    let mut hasher = blake3::Hasher::new_derive_key("doodl3 selected weights, version 1");
+    hasher.update(&seed.to_le_bytes()).update(signature.as_bytes());
+    let mut random = hasher.finalize_xof();
+    let mut chosen = BTreeSet::new();
+    for last in parameters - count..parameters {
+        let mut word = [0; 8];
+        random.fill(&mut word);
+        // The bias of the remainder is below parameters / 2^64.
+        let drawn = u64::from_le_bytes(word) % (last + 1);
+        if !chosen.insert(drawn) {
+            chosen.insert(last);
+        }
+    }
+    chosen.into_iter().collect()
+}

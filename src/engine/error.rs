@@ -1,0 +1,158 @@
+//! What can be wrong with what the engine is asked to do.
+
+use super::analysis::ProjectionChoice;
+use super::grid::{MAX_DIMENSION, MAX_SUBDIVISIONS};
+
+/// Why an analysis cannot be made. Every message says what to change.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// There is nothing to analyse.
+    #[error(
+        "there are no runs with checkpoints to analyse: wait for the first checkpoints, or check where they are looked for"
+    )]
+    NoRuns,
+    /// Two runs have one name.
+    #[error("two runs are named `{run}`: runs analysed together need names of their own")]
+    DuplicateRun {
+        /// The name.
+        run: String,
+    },
+    /// The steps of a run do not increase.
+    #[error(
+        "run `{run}`: step {step} does not come after the step before it; checkpoints must be sorted by step, each step once"
+    )]
+    StepsOutOfOrder {
+        /// The run.
+        run: String,
+        /// The step that breaks the order.
+        step: u64,
+    },
+    /// A value is NaN or infinite.
+    #[error(
+        "run `{run}`, step {step}: the {what} hold NaN or infinity; leave this checkpoint out of the analysis"
+    )]
+    NonFinite {
+        /// The run.
+        run: String,
+        /// The step.
+        step: u64,
+        /// `weights` or `predictions`.
+        what: &'static str,
+    },
+    /// Vectors that must have one length do not.
+    #[error(
+        "run `{run}`, step {step}: {found} {what} where the others have {expected}; analyse models of different shape apart"
+    )]
+    LengthMismatch {
+        /// The run.
+        run: String,
+        /// The step.
+        step: u64,
+        /// `weights` or `predictions`.
+        what: &'static str,
+        /// Length at the first checkpoint that has any.
+        expected: usize,
+        /// Length here.
+        found: usize,
+    },
+    /// Function space was asked for, but there are too few predictions.
+    #[error(
+        "only {found} of {snapshots} checkpoints have predictions on the probe batch, which function space needs: set up the evaluator, or choose the projection `pca`"
+    )]
+    NoPredictions {
+        /// Checkpoints with predictions.
+        found: usize,
+        /// Checkpoints in all.
+        snapshots: usize,
+    },
+    /// The features have fewer coordinates than asked for.
+    #[error(
+        "dimension {dimension} is more than the {available} coordinates that the {what} have: ask for fewer dimensions"
+    )]
+    TooFewCoordinates {
+        /// Dimension asked for.
+        dimension: usize,
+        /// Coordinates there are.
+        available: usize,
+        /// `weights` or `predictions`.
+        what: &'static str,
+    },
+    /// No two checkpoints of a run are one lag apart.
+    #[error(
+        "no two checkpoints of a run are {lag} steps apart (within 10 %); distances between successive checkpoints are {strides}: choose a multiple of these, or `auto`"
+    )]
+    NoPairs {
+        /// The lag asked for, in steps (or `first to last`).
+        lag: String,
+        /// What there is, in words.
+        strides: String,
+    },
+    /// All points coincide along a coordinate, so that there is no dynamics to look at.
+    #[error(
+        "all checkpoints coincide along coordinate {axis} of the projection {projection:?}: there is no motion to analyse; use fewer dimensions, another projection, or wait for training to move"
+    )]
+    IdenticalPoints {
+        /// The projection.
+        projection: ProjectionChoice,
+        /// The coordinate, from 1.
+        axis: usize,
+    },
+    /// A dimension that no grid offers.
+    #[error("dimension {dimension} is not between 1 and {MAX_DIMENSION}")]
+    Dimension {
+        /// The dimension asked for.
+        dimension: usize,
+    },
+    /// More cells than fit.
+    #[error(
+        "{subdivisions} subdivisions make 2^{subdivisions} cells, more than the 2^{MAX_SUBDIVISIONS} that are possible: ask for {MAX_SUBDIVISIONS} or fewer"
+    )]
+    TooManyCells {
+        /// Subdivisions asked for.
+        subdivisions: u32,
+    },
+    /// A domain without interior, or not finite.
+    #[error(
+        "the domain [{lower}, {upper}] along axis {axis} is empty, or not finite: give finite bounds with lower < upper"
+    )]
+    Domain {
+        /// The axis, from 1.
+        axis: usize,
+        /// Lower bound.
+        lower: f64,
+        /// Upper bound.
+        upper: f64,
+    },
+    /// So many recurrent components that their order means nothing.
+    #[error(
+        "{found} recurrent components, more than {limit}: at this resolution nearly every cell is a fixed point; choose a longer lag or fewer subdivisions"
+    )]
+    TooManyMorseSets {
+        /// Recurrent components found.
+        found: usize,
+        /// How many are possible.
+        limit: usize,
+    },
+    /// A parameter outside its range.
+    #[error("parameter `{name}` is {value}: it must be {need}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        need: &'static str,
+    },
+    /// A covariance matrix that no rounding error explains is not positive definite.
+    #[error(
+        "the covariance matrix of {pairs} pairs cannot be factorised: points coincide; choose another lag or projection"
+    )]
+    SingularCovariance {
+        /// Number of pairs.
+        pairs: usize,
+    },
+    /// The caller raised the cancel flag.
+    #[error("the analysis was cancelled")]
+    Cancelled,
+}

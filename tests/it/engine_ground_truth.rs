@@ -1,0 +1,176 @@
+//! Morse graphs of known maps, compared with those that CMGDB finds: same edges, same cells, same order.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use doodl3::engine::dynamics::{
+    BoxMap, Digraph as _, MorseDecomposition, PointMap, Widening, reachable_sets,
+};
+use doodl3::engine::grid::{Rect, UniformGrid};
+use doodl3::engine::{Control, Fate, Mode, Role};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+struct Case {
+    expected: Value,
+    grid: UniformGrid,
+}
+
+impl Case {
+    fn load(name: &str) -> Self {
+        let path = format!("{}/tests/fixtures/groundtruth/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let corner = |key: &str| -> Vec<f64> { serde_json::from_value(expected[key].clone()).unwrap() };
+        let domain = Rect::new(&corner("lower"), &corner("upper"));
+        let grid = UniformGrid::new(domain, expected["subdiv"]["max"].as_u64().unwrap() as u32).unwrap();
+        Self { expected, grid }
+    }
+
+    fn corners(&self, map: impl Fn(&[f64], &mut [f64]) + Sync) -> BoxMap {
+        let padded = self.expected["box_map"]["padding"] == true;
+        let widening = if padded { Widening::CellWidth } else { Widening::None };
+        BoxMap::from_corners(&self.grid, &PointMap::new(map), widening, Mode::Compatible, &Control::default())
+            .unwrap()
+    }
+
+    /// One `depth,i_0,…` a line, sorted as numbers are.
+    fn identity(&self, cells: impl Iterator<Item = u32>) -> String {
+        let mut identity = String::new();
+        for cell in cells {
+            write!(identity, "\n{}", self.grid.subdivisions()).unwrap();
+            for axis in 0..self.grid.dimension() {
+                write!(identity, ",{}", self.grid.coordinate(cell, axis)).unwrap();
+            }
+        }
+        identity.split_off(1)
+    }
+
+    fn assert_agrees(&self, map: &BoxMap) {
+        let control = Control::default();
+        let morse = MorseDecomposition::of(map, &control).unwrap();
+        let expected = &self.expected;
+        assert_eq!(map.edges(), expected["grid_edges"].as_u64().unwrap(), "edges");
+        assert_eq!(u64::from(morse.components().count()), expected["num_sccs_final_graph"].as_u64().unwrap());
+
+        // CMGDB numbers cells otherwise, and so its Morse sets: match them by their cells.
+        let theirs = expected["morse_sets"].as_array().unwrap();
+        let hashes: Vec<String> = morse
+            .sets()
+            .iter()
+            .map(|set| format!("{:x}", Sha256::digest(self.identity(set.iter()))))
+            .collect();
+        let mut sorted: Vec<&String> = hashes.iter().collect();
+        sorted.sort();
+        let mut expected_hashes: Vec<&str> =
+            theirs.iter().map(|set| set["sha256"].as_str().unwrap()).collect();
+        expected_hashes.sort_unstable();
+        assert_eq!(sorted, expected_hashes, "cells of the Morse sets");
+        let ours_of: Vec<usize> = theirs
+            .iter()
+            .map(|set| hashes.iter().position(|hash| set["sha256"] == **hash).unwrap())
+            .collect();
+        for (set, &ours) in theirs.iter().zip(&ours_of) {
+            let role = morse.sets()[ours].role;
+            assert_eq!(set["attractor"].as_bool().unwrap(), role == Role::Attractor);
+            assert_eq!(set["cells"].as_u64().unwrap(), morse.sets()[ours].size as u64);
+        }
+
+        let mut edges: Vec<(usize, usize)> =
+            serde_json::from_value::<Vec<(usize, usize)>>(expected["true_edges_reduced"].clone())
+                .unwrap()
+                .into_iter()
+                .map(|(from, to)| (ours_of[from], ours_of[to]))
+                .collect();
+        edges.sort_unstable();
+        assert_eq!(morse.edges(), edges, "Hasse diagram");
+
+        let targets: Vec<u32> = ours_of.iter().map(|&ours| morse.sets()[ours].component).collect();
+        let masks = reachable_sets(map, morse.components(), &targets, &control).unwrap();
+        let mut counts = BTreeMap::<String, u64>::new();
+        let mut singletons = BTreeMap::<String, u64>::new();
+        for mask in masks {
+            *counts.entry(format!("{mask:b}")).or_default() += 1;
+            let basin =
+                if mask.is_power_of_two() { mask.trailing_zeros().to_string() } else { "several".into() };
+            *singletons.entry(basin).or_default() += 1;
+        }
+        let count_of =
+            |key: &str| serde_json::from_value::<BTreeMap<String, u64>>(expected[key].clone()).unwrap();
+        assert_eq!(counts, count_of("true_reach_masks"));
+        assert_eq!(singletons, count_of("singleton_basins"));
+        for (theirs, &ours) in
+            ours_of.iter().enumerate().filter(|(_, ours)| morse.sets()[**ours].role == Role::Attractor)
+        {
+            let (certain, singleton) = morse.fates().basin_sizes(ours);
+            assert_eq!(singletons.get(&theirs.to_string()).copied().unwrap_or(0), singleton as u64);
+            let cells =
+                (0..map.vertices()).filter(|&cell| morse.fates().of_vertex(cell) == Fate::Certain(ours));
+            assert_eq!(cells.count(), certain);
+            assert!(certain >= singleton);
+        }
+    }
+}
+
+#[test]
+fn leslie() {
+    let case = Case::load("leslie2d_u14_pad");
+    case.assert_agrees(&case.corners(|x, image| {
+        image[0] = (19.6 * x[0] + 23.68 * x[1]) * (-0.1 * (x[0] + x[1])).exp();
+        image[1] = 0.7 * x[0];
+    }));
+}
+
+#[test]
+fn logistic_map_in_its_window_of_period_three() {
+    let case = Case::load("logistic_r3.83_u14_nopad");
+    case.assert_agrees(&case.corners(|x, image| image[0] = 3.83 * x[0] * (1.0 - x[0])));
+}
+
+#[test]
+fn double_well() {
+    let case = Case::load("doublewell_flow_u14");
+    let velocity = |[x, y]: [f64; 2]| [-(x * x * x - x) + 0.3 * (y - 0.3 * x), -(y - 0.3 * x)];
+    case.assert_agrees(&case.corners(|start, image| {
+        let step = 1.0 / 20.0;
+        let mut at = [start[0], start[1]];
+        for _ in 0..20 {
+            let along = |v: [f64; 2], t: f64| [at[0] + t * v[0], at[1] + t * v[1]];
+            let a = velocity(at);
+            let b = velocity(along(a, step / 2.0));
+            let c = velocity(along(b, step / 2.0));
+            let d = velocity(along(c, step));
+            at = [0, 1].map(|j| at[j] + step / 6.0 * (a[j] + 2.0 * b[j] + 2.0 * c[j] + d[j]));
+        }
+        image.copy_from_slice(&at);
+    }));
+}
+
+/// A map known at a hundred points: the image of a cell is the bounding box of the images of the points in the 3 × 3
+/// cells around it, or else in the smallest of 2, 4, 8, … times the cell that holds any.
+#[test]
+fn leslie_from_data() {
+    let case = Case::load("leslie100_data_u10");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/groundtruth/Leslie_100.dat");
+    let pairs: Vec<Vec<f64>> = std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| line.split_whitespace().map(|number| number.parse().unwrap()).collect())
+        .collect();
+    let enclose = |cell: &Rect| {
+        let grown = |rect: &Rect, by: f64| {
+            let mut grown = *rect;
+            grown.widen(&[by * rect.width(0), by * rect.width(1)]);
+            grown
+        };
+        let doublings = std::iter::successors(Some(*cell), |rect| Some(grown(rect, 0.5)));
+        std::iter::once(grown(cell, 1.0)).chain(doublings).find_map(|around| {
+            let mut inside = pairs.iter().filter(|pair| around.contains(&pair[..2]));
+            let mut hull = Rect::point(&inside.next()?[2..]);
+            inside.for_each(|pair| hull.include(&pair[2..], &pair[2..]));
+            Some(hull)
+        })
+    };
+    case.assert_agrees(
+        &BoxMap::from_rects(&case.grid, enclose, Mode::Compatible, &Control::default()).unwrap(),
+    );
+}
