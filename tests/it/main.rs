@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod engine_ground_truth;
 mod checkpoint;
+mod evaluator;
+mod engine_ground_truth;
