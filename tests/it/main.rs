@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checkpoint;
-mod evaluator;
+mod cli;
 mod engine_ground_truth;
+mod fixtures;
+mod layers;

