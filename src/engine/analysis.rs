@@ -95,8 +95,9 @@ pub struct SurrogateParameters {
     pub prior_mean: PriorMean,
     /// How the images of cells are widened.
     pub enclosure: Enclosure,
-    /// A cell is trusted where the predictive standard deviation of every coordinate of the map is below this
-    /// share of that coordinate's spread in the data.
+    /// A cell is trusted where, at its corners, the standard deviation of what is learned about each coordinate (its
+    /// displacement in one lag; with a zero prior mean the next point itself) is below this share of its spread in
+    /// the pairs. Noise of single steps does not count.
     pub trust: f64,
 }
 
@@ -137,7 +138,8 @@ pub enum PriorMean {
 pub enum Enclosure {
     /// Bounding box of the corner images, one cell width added on each side.
     Padding,
-    /// Bounding box of the corner images, widened so that it holds at all vertices at once with this probability.
+    /// Bounding box of the corner images, widened so that it holds the images of all cells at once with this
+    /// probability: at the corners by standard deviations, inside by a bound on how far the map bends.
     Confidence(f64),
 }
 
@@ -271,6 +273,16 @@ pub struct Surrogate {
     pub outputs: Vec<Hyperparameters>,
     /// Factor of the standard deviation by which corner images are widened, where confidence was asked for.
     pub widening: Option<f64>,
+    /// What is added to this on each side of an image along each coordinate, for how far the map bends inside a cell,
+    /// where confidence was asked for; in the projection's units.
+    pub bending: Option<Vec<f64>>,
+    /// Number of pairs from which the map was learned.
+    pub pairs: usize,
+    /// Number of pairs by which it is represented. With few pairs that is all of them, and the process is exact; with
+    /// many, the process is projected onto the span of these (Nyström), which still learns from all.
+    pub centres: usize,
+    /// Largest share of the signal's variance at any pair that this span does not hold; zero where exact.
+    pub neglected_variance: f64,
 }
 
 /// Hyperparameters of one Gaussian process, on standardised scales.
@@ -303,7 +315,11 @@ pub struct Grid {
     pub edges: u64,
 }
 
-/// How far an analysis can be trusted. All shares and R² are of whole runs left out.
+/// How far an analysis can be trusted.
+///
+/// All figures of prediction are of whole runs left out: of runs that took no part in the choice of coordinates and
+/// lag, where that was automatic and there are runs enough, else of each run in turn (or of each of ten sets of runs);
+/// with a single run, of parts of it in turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Share of variance that the projection explains, in all.
@@ -324,11 +340,27 @@ pub struct Quality {
     pub trusted_points: f64,
     /// Share of cells that are trusted.
     pub trusted_cells: f64,
-    /// Probability with which the enclosures hold at all vertices at once, where confidence was asked for; given the
-    /// kernel, the hyperparameters and the projection.
+    /// Probability with which the enclosures hold the images of all trusted cells at once, where confidence was asked
+    /// for; given the kernel, the hyperparameters and the projection. It speaks of the map that noisy steps follow on
+    /// average, not of single steps.
     pub confidence: Option<f64>,
+    /// Number of runs on which the figures of prediction were taken.
+    pub assessed_runs: usize,
+    /// Checkpoints that were left out.
+    pub left_out: LeftOut,
     /// Why the analysis is of low confidence, in plain words; empty where it is not.
     pub low_confidence: Vec<String>,
+}
+
+/// Checkpoints that took no part in fitting and in the domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Without predictions, where the coordinates are made from these; they are not drawn either.
+    pub without_predictions: usize,
+    /// More than four times as far from the middle as the median run ever gets: runs that diverged.
+    pub far: usize,
+    /// Covered by an alert.
+    pub disturbed: usize,
 }
 
 /// The Morse graph: recurrent components and the Hasse diagram of reachability among them.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; the child tells its own in [`Response::Ready`].
@@ -14,6 +15,55 @@ pub const VERSION: u32 = 1;
 
 /// Largest frame that either side accepts, in bytes.
 pub const MAX_FRAME: usize = 64 << 20;
+
+/// Length of a frame's prefix, in bytes.
+pub const PREFIX: usize = 4;
+
+/// Why a frame could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The length is above [`MAX_FRAME`].
+    #[error("a frame of {length} bytes, more than the {MAX_FRAME} that are allowed")]
+    TooLong {
+        /// The length in bytes.
+        length: usize,
+    },
+    /// Not the JSON of the expected message.
+    #[error("a frame that is no message of this protocol")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A message as a frame: length prefix and JSON.
+///
+/// # Errors
+/// [`FrameError::TooLong`] above [`MAX_FRAME`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let mut frame = vec![0; PREFIX];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = frame.len() - PREFIX;
+    match u32::try_from(length) {
+        Ok(prefix) if length <= MAX_FRAME => frame[..PREFIX].copy_from_slice(&prefix.to_le_bytes()),
+        _ => return Err(FrameError::TooLong { length }),
+    }
+    Ok(frame)
+}
+
+/// Length of the JSON that follows a prefix; to be asked before memory is set aside for it.
+///
+/// # Errors
+/// [`FrameError::TooLong`] above [`MAX_FRAME`].
+pub fn length(prefix: [u8; PREFIX]) -> Result<usize, FrameError> {
+    let length = u32::from_le_bytes(prefix) as usize;
+    if length > MAX_FRAME { Err(FrameError::TooLong { length }) } else { Ok(length) }
+}
+
+/// The message of a frame, from its JSON.
+///
+/// # Errors
+/// [`FrameError::Json`] if it is no such message.
+pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, FrameError> {
+    Ok(serde_json::from_slice(json)?)
+}
 
 /// How a model is rebuilt from a checkpoint's tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -166,16 +216,20 @@ pub enum Response {
     },
 }
 
-/// A demonstration's training: softmax regressions on Iris from many initial weights, some of which go wrong.
+/// A demonstration's training: softmax regressions on Iris from many initial weights, and three that go wrong.
+///
+/// Each run gets a folder `runs/RUN` in `directory` with `metrics.jsonl` and `step-STEP.safetensors`, the first of them
+/// before any update, at step 0. The held-out examples are written to `probe.safetensors` in `directory` before
+/// training begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Training {
-    /// Directory that gets a folder for each run.
+    /// Directory that gets `runs` and `probe.safetensors`; made if it is not there. `runs` must be empty.
     pub directory: PathBuf,
     /// Number of healthy runs.
     pub healthy: usize,
-    /// Epochs of each run.
+    /// Epochs of each run, at least one.
     pub epochs: u64,
-    /// A checkpoint after every so many epochs.
+    /// A checkpoint after every so many epochs, at least one.
     pub checkpoint_every: u64,
     /// Wall-clock time that the whole training is stretched to at least, in milliseconds, so that it can be watched.
     pub stretch_ms: u64,

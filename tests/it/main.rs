@@ -5,5 +5,6 @@
 mod checkpoint;
 mod cli;
 mod engine_ground_truth;
+mod evaluator;
 mod fixtures;
 mod layers;
