@@ -15,6 +15,8 @@ fn link_evaluator() {
     const SOURCE: &str = "src/bin/doodl3-evaluator/script_buffers.cpp";
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let libraries = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys, a direct dependency, tells it");
+    let libraries = std::path::Path::new(&libraries);
     let include =
         libraries.parent().expect("libtorch's libraries lie in a folder of its own").join("include");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
