@@ -27,6 +27,7 @@ pub use layout::{Block, Buffer};
 pub use names::{is_candidate, normalize_names};
 pub use open::{Contents, FileIdentity, Format, OpenCheckpoint, TensorInfo, looks_complete, open};
 pub use pattern::{Naming, Pattern, PatternError};
+pub use sketch::sketch_vector;
 pub use summary::{
     COORDINATES, Coordinate, InvalidDimension, Sketch, SketchParameters, Summary, TENSOR_SKETCH,
     TensorStatistics, summarize,

@@ -127,3 +127,19 @@ pub(super) fn fold(key: Key, sums: &[f64], dimension: usize) -> Vec<f64> {
     }
     folded
 }
+
+/// The linear sketch of any one vector, such as a model's predictions, to `dimension` numbers; the vector itself where
+/// it has no more. Only sketches of equal name, length and dimension are comparable. All values must be finite.
+///
+/// # Panics
+/// If `dimension` is not a power of two from 512 to 32,768.
+pub fn sketch_vector(name: &str, values: &[f32], dimension: usize) -> Vec<f32> {
+    assert!(DIMENSIONS.contains(&dimension) && dimension.is_power_of_two());
+    if values.len() <= dimension {
+        return values.to_vec();
+    }
+    let mut sketch = TensorSketch::new(dimension);
+    sketch.begin(Key::new(0, name));
+    sketch.add(0, values);
+    sketch.finish().iter().map(|sum| *sum as f32).collect()
+}

@@ -7,9 +7,14 @@
 
 #![expect(clippy::print_stderr, reason = "standard error is where this process speaks to people")]
 
+mod architecture;
 mod frames;
+mod model;
+mod probe;
+mod script;
 mod session;
 mod train;
+mod weights;
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
