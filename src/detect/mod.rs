@@ -9,9 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{alert::Alert, checkpoint::TensorStatistics};
 
+mod loss_spike;
+mod losses;
 mod monitor;
+mod movement;
+mod nonfinite;
+mod robust;
+mod surrogate_exit;
+mod timeline;
+mod update_growth;
+mod update_jump;
+mod weights;
+mod wording;
 
+pub use loss_spike::LossSpikeSettings;
 pub use monitor::RunMonitor;
+pub use nonfinite::NonfiniteSettings;
+pub use surrogate_exit::SurrogateExitSettings;
+pub use update_growth::UpdateGrowthSettings;
+pub use update_jump::UpdateJumpSettings;
 
 /// The detectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -92,7 +108,7 @@ pub struct Report {
     pub instability: Option<f64>,
     /// ‖θₜ − θₜ₋₁‖ / ‖θₜ₋₁‖, from one checkpoint to the next; `None` at the first one and where weights are not finite.
     pub update_ratio: Option<f64>,
-    /// ‖θₜ‖, of the finite weights; `None` for losses that came late.
+    /// ‖θₜ‖, as the sketch has it, NaN and infinities as zero; `None` for losses that came late.
     pub norm: Option<f64>,
 }
 
@@ -110,7 +126,7 @@ pub struct Settings {
     pub update_growth: UpdateGrowthSettings,
     /// Weights that moved elsewhere than the run's recent dynamics predict.
     pub surrogate_exit: SurrogateExitSettings,
-    /// Checkpoints after the end of an episode in which the same detector opens no new one on that run.
+    /// Checkpoints, after a detector was last on, in which it opens no new episode on that run.
     pub cooldown: u32,
 }
 
@@ -124,86 +140,6 @@ impl Default for Settings {
             surrogate_exit: SurrogateExitSettings::default(),
             cooldown: 10,
         }
-    }
-}
-
-/// Settings of [`Detector::Nonfinite`]: it has no threshold, one value that is not finite is enough.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct NonfiniteSettings {
-    /// Whether it runs.
-    pub enabled: bool,
-}
-
-impl Default for NonfiniteSettings {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
-/// Settings of [`Detector::LossSpike`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LossSpikeSettings {
-    /// Whether it runs.
-    pub enabled: bool,
-    /// Robust z of ln loss at which it turns on.
-    pub threshold: f64,
-}
-
-impl Default for LossSpikeSettings {
-    fn default() -> Self {
-        Self { enabled: true, threshold: 8.0 }
-    }
-}
-
-/// Settings of [`Detector::UpdateJump`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpdateJumpSettings {
-    /// Whether it runs.
-    pub enabled: bool,
-    /// Robust z of ln (update / weights) at which it turns on.
-    pub threshold: f64,
-    /// Robust z at which the alert is `high`.
-    pub high: f64,
-}
-
-impl Default for UpdateJumpSettings {
-    fn default() -> Self {
-        Self { enabled: true, threshold: 4.5, high: 8.0 }
-    }
-}
-
-/// Settings of [`Detector::UpdateGrowth`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpdateGrowthSettings {
-    /// Whether it runs.
-    pub enabled: bool,
-    /// Growth of ln update per checkpoint at which it turns on.
-    pub threshold: f64,
-}
-
-impl Default for UpdateGrowthSettings {
-    fn default() -> Self {
-        Self { enabled: true, threshold: 0.12 }
-    }
-}
-
-/// Settings of [`Detector::SurrogateExit`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SurrogateExitSettings {
-    /// Whether it runs.
-    pub enabled: bool,
-    /// Robust z of ln residual at which it turns on.
-    pub threshold: f64,
-}
-
-impl Default for SurrogateExitSettings {
-    fn default() -> Self {
-        Self { enabled: true, threshold: 5.0 }
     }
 }
 
