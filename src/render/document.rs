@@ -44,7 +44,7 @@ pub(super) fn analysis(input: &ReportInput) -> Result<Artifact, RenderError> {
 }
 
 /// `alerts.jsonl`: one alert a line, in the order given.
-pub(super) fn alerts(alerts: &[Alert]) -> Result<Artifact, RenderError> {
+pub(super) fn alerts(alerts: &[&Alert]) -> Result<Artifact, RenderError> {
     let mut lines = String::new();
     for alert in alerts {
         lines += &to_json("alerts.jsonl", alert)?;

@@ -3,10 +3,31 @@
 //! A pure function of its input: no clock, no files, no network; the same input gives the same bytes. Every picture is
 //! an SVG, once as a file of its own and once inside `report.html`, which needs nothing but itself.
 
+mod axis;
+mod cells;
+mod curves;
 mod document;
+mod glossary;
+mod glyph;
+mod labels;
+mod layers;
+mod morse_graph;
+mod outcomes;
+mod palette;
+mod phase_portrait;
+mod reading;
+mod regions;
+mod report;
+mod svg;
+mod thin;
+mod trust;
+mod verdict;
+mod words;
 
 pub use document::{AnalysisDocument, SCHEMA};
 
+use self::reading::Reading;
+use self::report::Pictures;
 use crate::alert::Alert;
 use crate::artifact::Artifact;
 use crate::engine::Analysis;
@@ -92,6 +113,12 @@ pub enum RenderError {
         /// What `serde_json` says.
         source: serde_json::Error,
     },
+    /// The template of the page asks for something that it is not given.
+    #[error("cannot fill the template of report.html")]
+    Template {
+        /// What `minijinja` says, with the line.
+        source: Box<minijinja::Error>,
+    },
 }
 
 /// The artifacts of a report, in the order of their names' importance: `report.html`, `analysis.json`,
@@ -101,5 +128,21 @@ pub enum RenderError {
 ///
 /// Only if this program is at fault: [`RenderError`].
 pub fn artifacts(input: &ReportInput) -> Result<Vec<Artifact>, RenderError> {
-    Ok(vec![document::analysis(input)?, document::alerts(&input.alerts)?])
+    let reading = Reading::new(input);
+    let mut artifacts = vec![document::analysis(input)?, document::alerts(&reading.alerts())?];
+    let pictures = reading.analysis().map(|analysis| Pictures {
+        phase_portrait: phase_portrait::as_picture(&reading, analysis),
+        morse_graph: morse_graph::as_picture(&reading, analysis),
+    });
+    artifacts.insert(0, report::page(&reading, pictures.as_ref())?);
+    if let Some((analysis, pictures)) = reading.analysis().zip(pictures) {
+        let graph = &analysis.morse_graph;
+        artifacts.push(morse_graph::as_json(input, analysis)?);
+        artifacts.push(Artifact::text("morse_graph.svg", SVG, pictures.morse_graph.file()));
+        artifacts.push(Artifact::text("morse_graph.dot", "text/vnd.graphviz", morse_graph::as_dot(graph)));
+        artifacts.push(Artifact::text("phase_portrait.svg", SVG, pictures.phase_portrait.file()));
+    }
+    Ok(artifacts)
 }
+
+const SVG: &str = "image/svg+xml";

@@ -8,3 +8,4 @@ mod engine_ground_truth;
 mod evaluator;
 mod fixtures;
 mod layers;
+mod render;
