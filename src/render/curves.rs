@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::axis::Axis;
 use super::layers::isotonic;
-use super::reading::{Reading, Run, Standing};
+use super::reading::{Reading, Run};
 use super::svg::{Path, Picture, Svg, fit, text_width};
 use super::thin::{by_columns, simplified};
 use super::words::{count, figure, list};

@@ -308,10 +308,8 @@ impl<'a> Panel<'a> {
                 svg.leaf("circle", &[("class", &class), ("cx", &first.0), ("cy", &first.1), ("r", &2.4)]);
             }
             if let Some(last) = pixels.last().filter(|last| self.inside(last)) {
-                let class = match loud {
-                    true => "last alerted".to_owned(),
-                    false => format!("last f{}", self.reading.colour(run.destination)),
-                };
+                let colour = self.reading.colour(run.destination);
+                let class = if loud { "last alerted".to_owned() } else { format!("last f{colour}") };
                 svg.titled(
                     "circle",
                     &[("class", &class), ("cx", &last.0), ("cy", &last.1), ("r", &3.4)],

@@ -4,8 +4,8 @@
 use doodl3::alert::{Alert, AlertState, Severity};
 use doodl3::detect::Detector;
 use doodl3::engine::{
-    Analysis, Basins, Candidate, Fate, Grid, Hyperparameters, Kernel, Lag, LossSummary, MorseGraph, MorseSet,
-    Outlook, Parameters, Projection, ProjectionChoice, Quality, Role, Surrogate, Trajectory, Visit,
+    Analysis, Basins, Candidate, Fate, Grid, Hyperparameters, Kernel, Lag, LeftOut, LossSummary, MorseGraph,
+    MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality, Role, Surrogate, Trajectory, Visit,
 };
 use doodl3::render::{Group, ReportInput, RunState, RunView};
 
@@ -404,6 +404,10 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
                 2
             ],
             widening: Some(4.86),
+            bending: Some(vec![0.004, 0.003]),
+            pairs: 3_106,
+            centres: 2_000,
+            neglected_variance: 2.1e-4,
         },
         grid: Grid {
             lower: cells.lower.to_vec(),
@@ -423,6 +427,8 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
             trusted_points: 0.968,
             trusted_cells: trusted,
             confidence: Some(0.95),
+            assessed_runs: 20,
+            left_out: LeftOut { without_predictions: 0, far: 9, disturbed: 31 },
             low_confidence: Vec::new(),
         },
         morse_graph: MorseGraph { sets, edges: vec![(0, 1), (2, 0), (2, 3), (3, 1), (3, 4)] },
