@@ -15,11 +15,15 @@ mod layout;
 mod names;
 mod open;
 mod pattern;
+mod pickle;
 mod safetensors;
 mod select;
 mod sketch;
+mod state_dict;
 mod statistics;
 mod summary;
+mod torch_zip;
+mod zip;
 
 pub use dtype::{Dtype, Values};
 pub use error::CheckpointError;

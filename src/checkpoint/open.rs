@@ -16,6 +16,7 @@ use super::layout::{self, Block, Buffer, Layout};
 use super::names::{self, normalize_names};
 use super::pattern::{Naming, Pattern};
 use super::safetensors;
+use super::torch_zip;
 
 /// File formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +167,9 @@ pub fn looks_complete(path: &Path) -> Result<bool, CheckpointError> {
     }
 }
 
+/// How often the bytes of a file may be part of a tensor, on average.
+const MAX_OVERLAP: u64 = 8;
+
 fn open_inner(path: &Path) -> Result<OpenCheckpoint, Fault> {
     // Asked before opening: opening a pipe would wait for its writer.
     if !path.metadata()?.is_file() {
@@ -174,7 +178,7 @@ fn open_inner(path: &Path) -> Result<OpenCheckpoint, Fault> {
     let file = File::open(path)?;
     let identity = FileIdentity::from(&file.metadata()?);
     let Directory { format, tensors, metadata, mut notes, unknown_globals } =
-        read_directory(&file, identity.size, path)?;
+        read_directory(&file, identity.size)?;
 
     let stored: Vec<&str> = tensors.iter().map(|place| place.stored_name.as_str()).collect();
     let names = normalize_names(&stored);
@@ -199,6 +203,14 @@ fn open_inner(path: &Path) -> Result<OpenCheckpoint, Fault> {
             tied_to,
         });
         layouts.push(place.layout);
+    }
+    // Distinct views may overlap; but what is read must stay in proportion to the file.
+    let bytes: u64 = infos.iter().filter(|tensor| tensor.tied_to.is_none()).map(|tensor| tensor.bytes).sum();
+    if bytes > identity.size.saturating_mul(MAX_OVERLAP) {
+        return Err(Fault::damaged(format!(
+            "its tensors claim {bytes} bytes, the file has {}",
+            identity.size
+        )));
     }
     let tied = infos.iter().filter(|tensor| tensor.tied_to.is_some()).count();
     if tied > 0 {
@@ -236,13 +248,43 @@ fn tail(path: &Path) -> PathBuf {
 }
 
 /// Finds out the format by the first bytes and reads its directory.
-fn read_directory(file: &File, file_bytes: u64, path: &Path) -> Result<Directory, Fault> {
-    let mut magic = [0; 16];
-    let known = magic.len().min(file_bytes as usize);
-    file.read_exact_at(&mut magic[..known], 0)?;
-    let _ = path;
-    safetensors::read_directory(file, file_bytes)
+fn read_directory(file: &File, file_bytes: u64) -> Result<Directory, Fault> {
+    let mut first = [0; 16];
+    let known = first.len().min(file_bytes as usize);
+    file.read_exact_at(&mut first[..known], 0)?;
+    if first.starts_with(b"PK\x03\x04") {
+        return torch_zip::read_directory(file, file_bytes);
+    }
+    // A safetensors file begins with the length of its header, eight bytes of any value; the header is JSON.
+    if first[8] == b'{' {
+        return safetensors::read_directory(file, file_bytes);
+    }
+    match FOREIGN.iter().find(|(magic, _)| first.starts_with(magic)) {
+        Some((_, what)) => Err(Fault::unsupported(*what, SAVE_INSTEAD)),
+        None if known < 9 || first == [0; 16] => {
+            Err(Fault::Incomplete(format!("the first of its {file_bytes} bytes are not written yet")))
+        }
+        None => Err(Fault::unsupported(
+            "this is neither a safetensors file nor one that torch.save wrote",
+            SAVE_INSTEAD,
+        )),
+    }
 }
+
+const SAVE_INSTEAD: &str = "save the weights as safetensors, or with torch.save(model.state_dict(), …)";
+
+/// Formats that are known and not read, by their first bytes.
+const FOREIGN: [(&[u8], &str); 6] = [
+    (
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19",
+        "this is a file of torch.save in its format before PyTorch 1.6",
+    ),
+    (b"\x80\x02", "this is a bare pickle"),
+    (b"\x80\x04", "this is a bare pickle"),
+    (b"\x80\x05", "this is a bare pickle"),
+    (b"\x89HDF\r\n", "this is an HDF5 file"),
+    (b"\x93NUMPY", "this is a NumPy array"),
+];
 
 impl OpenCheckpoint {
     /// What is in it.

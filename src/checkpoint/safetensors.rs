@@ -25,15 +25,8 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Reads the header of a file of `file_bytes` bytes and checks that the tensors cover the rest exactly.
 pub(super) fn read_directory(file: &File, file_bytes: u64) -> Result<Directory, Fault> {
     let mut length = [0; 8];
-    if file_bytes < 8 {
-        return Err(Fault::Incomplete(format!("{file_bytes} bytes are too few for any checkpoint")));
-    }
     file.read_exact_at(&mut length, 0)?;
     let header_bytes = u64::from_le_bytes(length);
-    if header_bytes == 0 {
-        // Writers before 0.8 give the file its full size first.
-        return Err(Fault::Incomplete("its header is still empty".into()));
-    }
     if header_bytes > MAX_HEADER {
         return Err(Fault::damaged(format!(
             "its safetensors header claims {header_bytes} bytes, the format allows {MAX_HEADER}"

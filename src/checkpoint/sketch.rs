@@ -10,11 +10,13 @@
 //! Since the signs are independent, E‖Sx‖² = ‖x‖² and Var‖Sx‖² ≤ (2/k)‖x‖⁴ for every x, as with independent hashing
 //! (Charikar, Chen and Farach-Colton 2002); only the tails differ, since whole blocks meet together.
 
-use super::statistics::Real;
+/// Elements whose signs come from one draw of [`COLUMNS`] words.
+const SIGN_GROUP: usize = 32 * COLUMNS;
+const COLUMNS: usize = 64;
 
-/// Elements whose signs come from one draw of [`LANES`] words.
-const SIGN_GROUP: usize = 32 * LANES;
-const LANES: usize = 16;
+/// Elements that are added up in `f32` before the sums go into `f64`. At most 32 numbers meet in one sum by then, and
+/// the rounding, a ten-millionth of the sum, stays of the size of that of the weights themselves.
+const FLUSH: usize = 1 << 16;
 
 /// Smallest and largest number of sums.
 pub(super) const DIMENSIONS: std::ops::RangeInclusive<usize> = SIGN_GROUP..=32_768;
@@ -55,6 +57,9 @@ pub(super) struct TensorSketch {
     key: Key,
     dimension: usize,
     /// Twice as many sums as the sketch has, so that a rotated block is one run.
+    recent: Vec<f32>,
+    /// Number of elements in them.
+    elements: usize,
     sums: Vec<f64>,
 }
 
@@ -62,7 +67,13 @@ impl TensorSketch {
     /// A sketch of `dimension` sums, a power of two within [`DIMENSIONS`].
     pub(super) fn new(dimension: usize) -> Self {
         debug_assert!(DIMENSIONS.contains(&dimension) && dimension.is_power_of_two());
-        Self { key: Key { signs: 0, offsets: 0, fold: 0 }, dimension, sums: vec![0.0; 2 * dimension] }
+        Self {
+            key: Key { signs: 0, offsets: 0, fold: 0 },
+            dimension,
+            recent: vec![0.0; 2 * dimension],
+            elements: 0,
+            sums: vec![0.0; dimension],
+        }
     }
 
     /// Begins another tensor.
@@ -71,50 +82,68 @@ impl TensorSketch {
         self.sums.fill(0.0);
     }
 
-    /// Adds the elements from `start` on, a multiple of 512; all must be finite.
+    /// Adds the elements from `start` on, a multiple of 2,048; all must be finite.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "vectorised for the machine by the caller")]
-    pub(super) fn add<T: Real>(&mut self, start: usize, values: &[T]) {
+    pub(super) fn add(&mut self, start: usize, values: &[f32]) {
         debug_assert_eq!(start % SIGN_GROUP, 0);
         for (group, values) in (start / SIGN_GROUP..).zip(values.chunks(SIGN_GROUP)) {
             let first = group * SIGN_GROUP;
             let offset = random(self.key.offsets, (first / self.dimension) as u64) as usize % self.dimension;
-            let window = offset + first % self.dimension;
-            let mut signs = signs(self.key.signs, group);
-            let (values, values_rest) = values.as_chunks::<LANES>();
-            let (sums, sums_rest) = self.sums[window..].as_chunks_mut::<LANES>();
-            let (sums, sums_beyond) = sums.split_at_mut(values.len());
-            for (values, sums) in values.iter().zip(sums) {
-                for lane in 0..LANES {
-                    sums[lane] += values[lane].turned(signs[lane]);
-                    signs[lane] <<= 1;
+            let signs = signs(self.key.signs, group);
+            let sums = &mut self.recent[offset + first % self.dimension..][..values.len()];
+            let (rows, last_row) = values.as_chunks::<COLUMNS>();
+            let (sums, last_sums) = sums.as_chunks_mut::<COLUMNS>();
+            for (row, (values, sums)) in rows.iter().zip(sums).enumerate() {
+                for column in 0..COLUMNS {
+                    sums[column] += turned(values[column], signs[column] << row);
                 }
             }
-            let sums_rest = sums_beyond.as_flattened_mut().iter_mut().chain(sums_rest);
-            for ((value, sum), sign) in values_rest.iter().zip(sums_rest).zip(signs) {
-                *sum += value.turned(sign);
+            for ((value, sum), word) in last_row.iter().zip(last_sums).zip(signs) {
+                *sum += turned(*value, word << rows.len());
             }
         }
+        self.elements += values.len();
+        if self.elements >= FLUSH {
+            self.flush();
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "vectorised for the machine by the caller")]
+    fn flush(&mut self) {
+        let (recent, over) = self.recent.split_at_mut(self.dimension);
+        for (sum, (recent, over)) in self.sums.iter_mut().zip(recent.iter().zip(over.iter())) {
+            *sum += f64::from(*recent) + f64::from(*over);
+        }
+        self.recent.fill(0.0);
+        self.elements = 0;
     }
 
     /// The sums.
     pub(super) fn finish(&mut self) -> &[f64] {
-        let (sums, over) = self.sums.split_at_mut(self.dimension);
-        for (sum, over) in sums.iter_mut().zip(over) {
-            *sum += std::mem::take(over);
-        }
-        sums
+        self.flush();
+        &self.sums
     }
 }
 
-/// The signs of group number `group`: bit 31 - t of word l is that of element 16 t + l.
+/// `x` with its sign turned where the highest bit of `word` is set.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
-fn signs(key: u64, group: usize) -> [u32; LANES] {
-    std::array::from_fn(|lane| {
-        let pair = random(key, (group * LANES / 2 + lane / 2) as u64);
-        (pair >> (32 * (lane % 2))) as u32
-    })
+fn turned(x: f32, word: u32) -> f32 {
+    f32::from_bits(x.to_bits() ^ (word & 0x8000_0000))
+}
+
+/// The signs of group number `group`: bit 31 - r of word c is that of element 64 r + c.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
+fn signs(key: u64, group: usize) -> [u32; COLUMNS] {
+    let mut words = [0; COLUMNS];
+    for (i, pair) in words.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let random = random(key, (group * COLUMNS / 2 + i) as u64);
+        *pair = [random as u32, (random >> 32) as u32];
+    }
+    words
 }
 
 /// A sketch of a sketch: each of the sums goes with a random sign to one of `dimension` others, a power of two.

@@ -1,13 +1,21 @@
 //! Exact statistics of tensors, in one pass.
 //!
-//! Sums run in sixteen `f64` lanes over pieces of [`PIECE`] elements; pieces are merged by the update formulas of Chan,
-//! Golub and LeVeque (1983), so that the variance keeps its digits where the mean is large beside it. The number of
-//! lanes is fixed, so the result is the same to the last bit whichever vector instructions the machine has.
+//! Sums run in [`COLUMNS`] `f64` lanes over pieces of [`PIECE`] elements; pieces are merged by the update formulas of
+//! Chan, Golub and LeVeque (1983), so that the variance keeps its digits where the mean is large beside it. The order of
+//! all additions is fixed, so the result is the same to the last bit whichever vector instructions the machine has.
+
+#![expect(
+    clippy::inline_always,
+    reason = "the loops must become part of a function compiled for the machine"
+)]
 
 /// Elements that are summed before they are merged.
 pub(super) const PIECE: usize = 4096;
 
-const LANES: usize = 16;
+/// A piece is taken as rows of so many elements, each of which has a lane of its own …
+const COLUMNS: usize = 64;
+/// … so many rows at a time.
+const ROWS: usize = 8;
 
 /// A number that tensors are made of.
 pub(super) trait Real: Copy + PartialOrd {
@@ -21,8 +29,6 @@ pub(super) trait Real: Copy + PartialOrd {
     fn is_usable(self) -> bool;
     /// As an `f64`, exactly.
     fn wide(self) -> f64;
-    /// The same with the sign turned where the highest bit of `mask` is set.
-    fn turned(self, mask: u32) -> f64;
 }
 
 impl Real for f32 {
@@ -31,21 +37,13 @@ impl Real for f32 {
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
     fn is_usable(self) -> bool {
         self.abs() <= f32::MAX
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
     fn wide(self) -> f64 {
         f64::from(self)
-    }
-
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
-    fn turned(self, mask: u32) -> f64 {
-        f64::from(f32::from_bits(self.to_bits() ^ (mask & 0x8000_0000)))
     }
 }
 
@@ -55,21 +53,13 @@ impl Real for f64 {
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
     fn is_usable(self) -> bool {
         self.abs() <= f64::from(f32::MAX)
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
     fn wide(self) -> f64 {
         self
-    }
-
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
-    fn turned(self, mask: u32) -> f64 {
-        f64::from_bits(self.to_bits() ^ (u64::from(mask & 0x8000_0000) << 32))
     }
 }
 
@@ -103,13 +93,15 @@ impl Moments {
     }
 
     /// Adds at most [`PIECE`] elements. Returns whether all of them were usable.
+    ///
+    /// `FUSED` says to square and add in one instruction. The square of an `f32` is exact in an `f64`, so for such
+    /// elements the result is the same; on a machine without that instruction it would be slow.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "vectorised for the machine by the caller")]
-    pub(super) fn add<T: Real>(&mut self, piece: &[T]) -> bool {
+    pub(super) fn add<T: Real, const FUSED: bool>(&mut self, piece: &[T]) -> bool {
         debug_assert!(piece.len() <= PIECE);
-        let sums = Sums::of(piece);
-        let all_usable = sums.nonfinite == 0;
-        self.merge(&if all_usable { sums } else { Sums::of_usable(piece) });
+        let sums = Sums::of::<T, FUSED>(piece);
+        let all_usable = sums.is_some();
+        self.merge(&sums.unwrap_or_else(|| Sums::of_usable(piece)));
         all_usable
     }
 
@@ -172,49 +164,103 @@ struct Sums {
 }
 
 impl Sums {
-    /// Of elements that are all usable; if `nonfinite` comes out above 0, nothing else in it means anything.
+    /// Of elements that are all usable, else nothing.
+    ///
+    /// The loops over columns go over memory in order and carry nothing from one column to the next; that is what the
+    /// compiler turns into vector instructions, whatever their width.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "vectorised for the machine by the caller")]
-    fn of<T: Real>(piece: &[T]) -> Self {
-        let mut sum = [0.0; LANES];
-        let mut squares = [0.0; LANES];
-        let mut min = [T::INFINITY; LANES];
-        let mut max = [T::NEG_INFINITY; LANES];
-        let mut zeros = [0_u32; LANES];
-        let mut nonfinite = [0_u32; LANES];
-        let (chunks, rest) = piece.as_chunks::<LANES>();
-        let mut add = |lane: usize, x: T| {
-            let wide = x.wide();
-            sum[lane] += wide;
-            squares[lane] += wide * wide;
-            min[lane] = if x < min[lane] { x } else { min[lane] };
-            max[lane] = if x > max[lane] { x } else { max[lane] };
-            zeros[lane] += u32::from(x == T::ZERO);
-            nonfinite[lane] += u32::from(!x.is_usable());
-        };
-        for chunk in chunks {
-            for (lane, &x) in chunk.iter().enumerate() {
-                add(lane, x);
+    fn of<T: Real, const FUSED: bool>(piece: &[T]) -> Option<Self> {
+        let mut sum = [0.0; COLUMNS];
+        let mut squares = [0.0; COLUMNS];
+        let mut min = [T::INFINITY; COLUMNS];
+        let mut max = [T::NEG_INFINITY; COLUMNS];
+        let mut zeros = [0_u32; COLUMNS];
+        let (rows, rest) = piece.as_chunks::<COLUMNS>();
+        let (groups, rows) = rows.as_chunks::<ROWS>();
+        for group in groups {
+            for column in 0..COLUMNS {
+                let (mut s, mut q) = (0.0, 0.0);
+                for row in group {
+                    let x = row[column].wide();
+                    s += x;
+                    q = if FUSED { x.mul_add(x, q) } else { q + x * x };
+                }
+                sum[column] += s;
+                squares[column] += q;
             }
         }
-        for (lane, &x) in rest.iter().enumerate() {
-            add(lane, x);
+        for group in groups {
+            for column in 0..COLUMNS {
+                for row in group {
+                    let x = row[column];
+                    min[column] = if x < min[column] { x } else { min[column] };
+                    max[column] = if x > max[column] { x } else { max[column] };
+                    zeros[column] += u32::from(x == T::ZERO);
+                }
+            }
         }
-        Self {
+        for row in rows.iter().map(<[T; COLUMNS]>::as_slice).chain([rest]) {
+            for (column, &x) in row.iter().enumerate() {
+                sum[column] += x.wide();
+                squares[column] += x.wide() * x.wide();
+                min[column] = if x < min[column] { x } else { min[column] };
+                max[column] = if x > max[column] { x } else { max[column] };
+                zeros[column] += u32::from(x == T::ZERO);
+            }
+        }
+        let sums = Self {
             count: piece.len() as u64,
-            sum: sum.iter().sum(),
-            squares: squares.iter().sum(),
-            min: min.iter().fold(f64::INFINITY, |least, x| least.min(x.wide())),
-            max: max.iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.wide())),
-            zeros: zeros.iter().map(|&count| u64::from(count)).sum(),
-            nonfinite: nonfinite.iter().map(|&count| u64::from(count)).sum(),
-        }
+            sum: fold(sum, |a, b| a + b),
+            squares: fold(squares, |a, b| a + b),
+            min: fold(min, |a, b| if b < a { b } else { a }).wide(),
+            max: fold(max, |a, b| if b > a { b } else { a }).wide(),
+            zeros: fold(zeros, |a, b| a + b).into(),
+            nonfinite: 0,
+        };
+        // A NaN or an infinity spoils the squares; an f64 beyond the range of f32 is an extreme.
+        let usable = |x: f64| x.abs() <= f64::from(f32::MAX);
+        let empty = piece.is_empty();
+        (empty || sums.squares.is_finite() && usable(sums.min) && usable(sums.max)).then_some(sums)
     }
 
     /// Of the usable elements among any.
     #[cold]
     fn of_usable<T: Real>(piece: &[T]) -> Self {
-        let usable: Vec<f64> = piece.iter().filter(|x| x.is_usable()).map(|x| x.wide()).collect();
-        Self { nonfinite: (piece.len() - usable.len()) as u64, ..Self::of(&usable) }
+        let mut sums = Self {
+            count: 0,
+            sum: 0.0,
+            squares: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            zeros: 0,
+            nonfinite: 0,
+        };
+        for x in piece {
+            if !x.is_usable() {
+                sums.nonfinite += 1;
+                continue;
+            }
+            let x = x.wide();
+            sums.count += 1;
+            sums.sum += x;
+            sums.squares += x * x;
+            sums.min = sums.min.min(x);
+            sums.max = sums.max.max(x);
+            sums.zeros += u64::from(x == 0.0);
+        }
+        sums
     }
+}
+
+/// Halves the columns until one is left.
+#[inline(always)]
+fn fold<T: Copy>(mut columns: [T; COLUMNS], merge: impl Fn(T, T) -> T) -> T {
+    let mut half = COLUMNS / 2;
+    while half > 0 {
+        for column in 0..half {
+            columns[column] = merge(columns[column], columns[column + half]);
+        }
+        half /= 2;
+    }
+    columns[0]
 }

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use pulp::{Simd, WithSimd};
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_128;
 
 use super::dtype::Values;
 use super::error::CheckpointError;
@@ -44,14 +46,14 @@ impl TryFrom<Unchecked> for SketchParameters {
 
 /// The length of a sketch is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a sketch must have 512, 1024, 2048, 4096, 8192, 16384 or 32768 numbers, not {0}")]
+#[error("a sketch must have 2048, 4096, 8192, 16384 or 32768 numbers, not {0}")]
 pub struct InvalidDimension(usize);
 
 impl SketchParameters {
     /// Sketches of `dimension` numbers, with random numbers from `seed`.
     ///
     /// # Errors
-    /// When `dimension` is not a power of two from 512 to 32,768.
+    /// When `dimension` is not a power of two from 2,048 to 32,768.
     pub fn new(seed: u64, dimension: usize) -> Result<Self, InvalidDimension> {
         if DIMENSIONS.contains(&dimension) && dimension.is_power_of_two() {
             Ok(Self { seed, dimension })
@@ -81,8 +83,9 @@ impl Default for SketchParameters {
 /// What is kept of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// blake3, in hexadecimal, of the tensors in the order of their names: name, type, shape and bytes of each. The
-    /// same weights have the same digest in every format.
+    /// Names the content, in hexadecimal: blake3 of the name, shape, type and XXH3-128 of the bytes of each tensor, in
+    /// the order of their names. The same weights have the same digest in every format. It tells contents apart that
+    /// differ by chance; somebody who sets out to make two files of one digest may succeed.
     pub digest: String,
     /// blake3, in hexadecimal, of the names and shapes of the weights: runs of one architecture have one signature.
     pub signature: String,
@@ -174,14 +177,13 @@ pub fn summarize(
             continue;
         }
         pass.begin(tensor, statistics.len());
+        let mut content = XxHash3_128::default();
         checkpoint.read_blocks(index, &mut buffer, |block| {
-            digest.update(block.bytes);
-            match block.values {
-                Values::F32(values) => pass.add(block.start, values),
-                Values::F64(values) => pass.add(block.start, values),
-            }
+            content.write(block.bytes);
+            pass.add(block.start, block.values);
             if cancel.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        digest.update(&content.finish_128().to_le_bytes());
         statistics.push(pass.end(tensor));
     }
     checkpoint.check_unchanged()?;
@@ -231,9 +233,35 @@ impl Whole {
     }
 }
 
-/// The nearest finite `f32`.
+/// The nearest finite `f32`; sums of numbers near its limits may have become anything.
 fn narrow(x: f64) -> f32 {
-    (x as f32).clamp(f32::MIN, f32::MAX)
+    if x.is_nan() { 0.0 } else { (x as f32).clamp(f32::MIN, f32::MAX) }
+}
+
+/// Moments and sketch of one piece, compiled for the vector instructions of each kind of machine. Tells whether the
+/// piece was usable throughout; else it is not sketched.
+struct MomentsAndSketch<'a> {
+    moments: &'a mut Moments,
+    sketch: &'a mut TensorSketch,
+    start: usize,
+    piece: &'a [f32],
+}
+
+impl WithSimd for MomentsAndSketch<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        let all_usable = if S::IS_SCALAR {
+            self.moments.add::<_, false>(self.piece)
+        } else {
+            self.moments.add::<_, true>(self.piece)
+        };
+        if all_usable {
+            self.sketch.add(self.start, self.piece);
+        }
+        all_usable
+    }
 }
 
 /// What is computed while the tensors go by.
@@ -285,48 +313,62 @@ impl Pass {
     }
 
     /// Takes the elements from `start` on.
-    fn add<T: Real>(&mut self, start: usize, values: &[T]) {
-        let mut cleaned = [T::ZERO; PIECE];
-        for (i, piece) in values.chunks(PIECE).enumerate() {
-            let start = start + i * PIECE;
-            let Self { arch, moments, sketch, .. } = self;
-            let all_usable = arch.dispatch(|| {
-                let all_usable = moments.add(piece);
-                if all_usable {
-                    sketch.add(start, piece);
+    fn add(&mut self, start: usize, values: Values<'_>) {
+        match values {
+            Values::F32(values) => {
+                for (i, piece) in values.chunks(PIECE).enumerate() {
+                    self.add_singles(start + i * PIECE, piece);
                 }
-                all_usable
-            });
-            if all_usable {
-                self.keep(start, piece);
-                continue;
             }
-            let cleaned = &mut cleaned[..piece.len()];
-            for (cleaned, &x) in cleaned.iter_mut().zip(piece) {
-                *cleaned = if x.is_usable() { x } else { T::ZERO };
+            Values::F64(values) => {
+                for (i, piece) in values.chunks(PIECE).enumerate() {
+                    self.add_others(start + i * PIECE, piece);
+                }
             }
-            self.sketch.add(start, cleaned);
-            self.keep(start, cleaned);
         }
     }
 
+    /// The common case: everything is done while the piece is in the first-level cache.
+    fn add_singles(&mut self, start: usize, piece: &[f32]) {
+        let Self { arch, moments, sketch, .. } = self;
+        if arch.dispatch(MomentsAndSketch { moments, sketch, start, piece }) {
+            self.keep(start, piece);
+        } else {
+            self.sketch_usable(start, piece);
+        }
+    }
+
+    fn add_others(&mut self, start: usize, piece: &[f64]) {
+        self.moments.add::<_, false>(piece);
+        self.sketch_usable(start, piece);
+    }
+
+    fn sketch_usable<T: Real>(&mut self, start: usize, piece: &[T]) {
+        let mut usable = [0.0; PIECE];
+        for (usable, &x) in usable.iter_mut().zip(piece) {
+            *usable = if x.is_usable() { narrow(x.wide()) } else { 0.0 };
+        }
+        let usable = &usable[..piece.len()];
+        self.sketch.add(start, usable);
+        self.keep(start, usable);
+    }
+
     /// Keeps those elements that are kept as they are.
-    fn keep<T: Real>(&mut self, start: usize, values: &[T]) {
-        let narrowed = |x: &T| narrow(x.wide());
+    fn keep(&mut self, start: usize, values: &[f32]) {
         let room = TENSOR_SKETCH.saturating_sub(self.first.len());
-        self.first.extend(values.iter().take(room).map(narrowed));
+        self.first.extend(values.iter().take(room));
         if !self.is_weight {
             return;
         }
         if let Whole::Exact(all) = &mut self.whole {
-            all.extend(values.iter().map(narrowed));
+            all.extend(values);
         }
         let begin = self.position + start as u64;
         while let Some(&selected) = self.selected.get(self.coordinates.len())
-            && let Some(value) = values.get((selected - begin) as usize)
+            && let Some(&value) = values.get((selected - begin) as usize)
         {
             let element = (selected - self.position) as usize;
-            self.coordinates.push(Coordinate { tensor: self.tensor, element, value: narrowed(value) });
+            self.coordinates.push(Coordinate { tensor: self.tensor, element, value });
         }
     }
 

@@ -8,6 +8,4 @@ mod engine_ground_truth;
 mod evaluator;
 mod fixtures;
 mod layers;
-#[cfg(feature = "torch")]
-mod libtorch;
 mod render;

@@ -13,8 +13,6 @@ use std::ptr::NonNull;
 use tch::{Device, TchError, Tensor};
 use torch_sys::{C_tensor, CModule_};
 
-use crate::torch_error::TorchError;
-
 /// A TorchScript module in evaluation mode.
 pub(crate) struct Script {
     module: NonNull<CModule_>,
@@ -63,12 +61,12 @@ extern "C" fn fail(context: *mut c_void, message: *const c_char) {
 
 impl Script {
     /// Loads the module at `path`, saved by `torch.jit.save`.
-    pub(crate) fn load(path: &Path, device: Device) -> Result<Self, TorchError> {
-        let path = CString::new(path.as_os_str().as_bytes()).map_err(TchError::from)?;
+    pub(crate) fn load(path: &Path, device: Device) -> Result<Self, TchError> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
         // As the C interface numbers them.
         let number = match device {
             Device::Cuda(number) => {
-                i32::try_from(number).map_err(|_| TorchError::new("there is no such device"))?
+                i32::try_from(number).map_err(|_| TchError::Torch("no such device".into()))?
             }
             _ => -1,
         };
@@ -76,7 +74,7 @@ impl Script {
         let module = unsafe { torch_sys::atm_load_on_device(path.as_ptr(), number) };
         check()?;
         let script =
-            Self { module: NonNull::new(module).ok_or_else(|| TorchError::new("there is no module"))? };
+            Self { module: NonNull::new(module).ok_or_else(|| TchError::Torch("no module".into()))? };
         // SAFETY: the module is alive.
         unsafe { torch_sys::atm_eval(script.module.as_ptr()) };
         check()?;
@@ -84,7 +82,7 @@ impl Script {
     }
 
     /// The module's parameters and buffers.
-    pub(crate) fn slots(&self) -> Result<Vec<Slot>, TorchError> {
+    pub(crate) fn slots(&self) -> Result<Vec<Slot>, TchError> {
         let mut collected = Collected::default();
         let context = (&raw mut collected).cast();
         // SAFETY: the module is alive, and `collect` gets the context that it expects.
@@ -94,7 +92,7 @@ impl Script {
         // SAFETY: the same. `CModule_` stands for the `torch::jit::Module` that the C++ side takes.
         unsafe { doodl3_named_buffers(self.module.as_ptr(), context, collect, fail) };
         if let Some(error) = collected.error {
-            return Err(TchError::Torch(error).into());
+            return Err(TchError::Torch(error));
         }
         let slots = collected.tensors.into_iter().enumerate();
         Ok(slots
@@ -103,7 +101,7 @@ impl Script {
     }
 
     /// Runs `forward`, which must return one tensor.
-    pub(crate) fn forward(&self, inputs: &[Tensor]) -> Result<Tensor, TorchError> {
+    pub(crate) fn forward(&self, inputs: &[Tensor]) -> Result<Tensor, TchError> {
         // The C interface wants mutable pointers, but only copies the handles.
         let pointers: Vec<_> = inputs.iter().map(|input| input.as_ptr().cast_mut()).collect();
         // SAFETY: the module and the inputs are alive, and there are as many pointers as we say.
@@ -111,7 +109,7 @@ impl Script {
             unsafe { torch_sys::atm_forward(self.module.as_ptr(), pointers.as_ptr(), pointers.len() as i32) };
         check()?;
         if output.is_null() {
-            return Err(TorchError::new("there is no output"));
+            return Err(TchError::Torch("no output".into()));
         }
         // SAFETY: the tensor is new and owned by us.
         Ok(unsafe { Tensor::from_ptr(output) })
@@ -127,7 +125,7 @@ impl Drop for Script {
 }
 
 /// The error of the last call, if it failed.
-fn check() -> Result<(), TorchError> {
+fn check() -> Result<(), TchError> {
     // SAFETY: gives a C string made by `strdup`, which is ours to free, or null.
     let message = unsafe { torch_sys::get_and_reset_last_err() };
     if message.is_null() {
@@ -139,5 +137,5 @@ fn check() -> Result<(), TorchError> {
         libc::free(message.cast());
         text
     };
-    Err(TchError::Torch(text).into())
+    Err(TchError::Torch(text))
 }
