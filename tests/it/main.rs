@@ -8,4 +8,6 @@ mod engine_ground_truth;
 mod evaluator;
 mod fixtures;
 mod layers;
+#[cfg(feature = "torch")]
+mod libtorch;
 mod render;

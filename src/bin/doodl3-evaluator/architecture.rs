@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use doodl3::evaluate::protocol::Layer;
 use tch::{TchError, Tensor};
 
+use crate::torch_error::TorchError;
 use crate::weights::{Need, Wanted};
 
 /// What the layers want of a checkpoint; shapes are the checkpoint's own.
@@ -12,8 +13,9 @@ pub(crate) fn wanted(layers: &[Layer]) -> BTreeMap<String, Wanted> {
     let mut wanted = BTreeMap::new();
     for (position, layer) in layers.iter().enumerate() {
         if let Some(name) = name(layer, position) {
-            wanted.insert(format!("{name}.weight"), Wanted { need: Need::Required, shape: None });
-            wanted.insert(format!("{name}.bias"), Wanted { need: Need::Optional, shape: None });
+            for (part, need) in [("weight", Need::Required), ("bias", Need::Optional)] {
+                wanted.insert(format!("{name}.{part}"), Wanted { need, shape: None, tied_to: None });
+            }
         }
     }
     wanted
@@ -31,12 +33,12 @@ fn name(layer: &Layer, position: usize) -> Option<String> {
 
 /// A layer that could not be computed.
 #[derive(Debug, thiserror::Error)]
-#[error("layer {position} ({kind}) cannot take an input of shape {input:?}: {}", crate::model::words(source))]
+#[error("layer {position} ({kind}) cannot take an input of shape {input:?}")]
 pub(crate) struct LayerError {
     position: usize,
     kind: &'static str,
     input: Vec<i64>,
-    source: TchError,
+    source: TorchError,
 }
 
 /// The output for a batch of inputs; `parameters` holds what [`wanted`] names, without the optional ones that are not
@@ -55,7 +57,7 @@ pub(crate) fn forward(
             position,
             kind: kind(layer),
             input: values.size(),
-            source,
+            source: source.into(),
         })?;
     }
     Ok(values)

@@ -9,10 +9,12 @@
 
 mod architecture;
 mod frames;
+mod loss;
 mod model;
 mod probe;
 mod script;
 mod session;
+mod torch_error;
 mod train;
 mod weights;
 

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use doodl3::checkpoint::{self, CheckpointError, OpenCheckpoint, normalize_names, sketch_vector};
 use doodl3::evaluate::protocol::{Layer, Loss, Model, Program};
-use tch::{Device, Kind, Reduction, TchError, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::architecture::{self, LayerError};
+use crate::loss::judge;
 use crate::probe::{Probe, ProbeError};
 use crate::script::{Script, Slot};
+use crate::torch_error::TorchError;
 use crate::weights::{self, Need, Wanted, WeightsError};
 
 /// Predictions of more numbers than that are sketched to as many.
@@ -23,10 +25,10 @@ pub(crate) enum ModelError {
     Device { name: String, reason: &'static str },
     /// The module's file could not be loaded.
     #[error(
-        "this is no TorchScript module that libtorch 2.13 can load (torch.jit.save writes them; a state dict or a .pt2 \
-         is none): {}: {}", words(source), path.display()
+        "this is no TorchScript module that libtorch 2.13 can load (torch.jit.save writes them; a state dict is none, \
+         nor is a .pt2): {}", path.display()
     )]
-    Module { path: PathBuf, source: TchError },
+    Module { path: PathBuf, source: TorchError },
     /// The probe batch could not be loaded.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -37,20 +39,20 @@ pub(crate) enum ModelError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A tensor could not be used, or the checkpoint is of another model.
-    #[error("{source}: {}", path.display())]
+    #[error("the checkpoint cannot be evaluated: {}", path.display())]
     Weights { path: PathBuf, source: WeightsError },
+    /// libtorch refused a tensor.
+    #[error("tensor {name} cannot be put into the model")]
+    Assign { name: String, source: TorchError },
     /// The program could not be run.
-    #[error("the program failed on the probe batch: {}", words(.0))]
-    Forward(TchError),
+    #[error("the program failed on the probe batch")]
+    Forward(#[source] TorchError),
     /// A layer could not be computed.
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// The loss could not be computed.
-    #[error(
-        "the loss cannot be computed from an output of shape {output:?} and a target of shape {target:?}: {}",
-        words(source)
-    )]
-    Loss { output: Vec<i64>, target: Vec<i64>, source: TchError },
+    #[error("there is no loss for an output of shape {output:?} and a target of shape {target:?}")]
+    Loss { output: Vec<i64>, target: Vec<i64>, source: TorchError },
 }
 
 /// A program, a probe batch, and the loss.
@@ -91,21 +93,26 @@ impl LoadedModel {
             Program::Architecture(layers) => (Network::Layers(layers.clone()), architecture::wanted(layers)),
         };
         let probe = Probe::load(&model.probe_batch, device, network.float())?;
-        match (model.loss, &probe.target, &network) {
-            (Loss::Returned, Some(_), _) => Err(ModelError::Contradiction(
-                "the program is said to return the loss, but the probe batch has a target: pass what the program needs as \
-                 input.0, input.1, …, or name the loss",
-            )),
-            (Loss::Returned, None, Network::Layers(_)) => Err(ModelError::Contradiction(
-                "an architecture returns no loss: name the loss (cross_entropy or mean_squared_error)",
-            )),
-            (Loss::CrossEntropy | Loss::MeanSquaredError, None, _) => Err(ModelError::Contradiction(
+        let is_architecture = matches!(network, Network::Layers(_));
+        let contradiction = match (model.loss, &probe.target) {
+            (Loss::Returned, Some(_)) => Some(
+                "the program is said to return the loss, but the probe batch has a target: pass what the program \
+                 needs as input.0, input.1, …, or name the loss",
+            ),
+            (Loss::Returned, None) if is_architecture => {
+                Some("an architecture returns no loss: name the loss (cross_entropy or mean_squared_error)")
+            }
+            (Loss::CrossEntropy | Loss::MeanSquaredError, None) => Some(
                 "the probe batch has no target to compute the loss with: add one, or let the program return the loss",
-            )),
-            (_, _, Network::Layers(_)) if probe.inputs.len() > 1 => Err(ModelError::Contradiction(
-                "an architecture takes one input, but the probe batch has several",
-            )),
-            _ => Ok(Self { network, wanted, probe, loss: model.loss, device }),
+            ),
+            _ if is_architecture && probe.inputs.len() > 1 => {
+                Some("an architecture takes one input, but the probe batch has several")
+            }
+            _ => None,
+        };
+        match contradiction {
+            Some(words) => Err(ModelError::Contradiction(words)),
+            None => Ok(Self { network, wanted, probe, loss: model.loss, device }),
         }
     }
 
@@ -117,124 +124,57 @@ impl LoadedModel {
 
     /// Evaluates the checkpoint at `path`.
     pub(crate) fn evaluate(&mut self, path: &Path) -> Result<Evaluated, ModelError> {
+        let _no_grad = tch::no_grad_guard();
         let checkpoint = checkpoint::open(path)?;
-        let output = tch::no_grad(|| self.output(&checkpoint, path))?;
+        let output = self.output(&checkpoint, path)?;
         // The weights were read in several pieces: they are those of one moment only if the file stayed as it was.
         checkpoint.check_unchanged()?;
-        let (loss, predictions) =
-            tch::no_grad(|| self.judge(&output)).map_err(|source| ModelError::Loss {
-                output: output.size(),
-                target: self.probe.target.as_ref().map(Tensor::size).unwrap_or_default(),
-                source,
-            })?;
-        let loss = Some(loss).filter(|loss| loss.is_finite());
+        let (loss, predictions) = judge(self.loss, &output, &self.probe).map_err(|source| {
+            let target = self.probe.target.as_ref().map(Tensor::size).unwrap_or_default();
+            ModelError::Loss { output: output.size(), target, source }
+        })?;
         let finite = predictions.iter().all(|value| value.is_finite());
-        let predictions =
-            if finite { sketch_vector("predictions", &predictions, PREDICTIONS) } else { Vec::new() };
-        Ok(Evaluated { loss, predictions })
+        Ok(Evaluated {
+            loss: Some(loss).filter(|loss| loss.is_finite()),
+            predictions: if finite {
+                sketch_vector("predictions", &predictions, PREDICTIONS)
+            } else {
+                Vec::new()
+            },
+        })
     }
 
+    /// What the program makes of the probe batch with the checkpoint's weights.
     fn output(&mut self, checkpoint: &OpenCheckpoint, path: &Path) -> Result<Tensor, ModelError> {
         let weights_error = |source| ModelError::Weights { path: path.to_owned(), source };
         let places = weights::locate(&self.wanted, checkpoint).map_err(weights_error)?;
+        let read = |index: &usize| weights::read(checkpoint, *index).map_err(weights_error);
+        let assign = |name: &str| {
+            let name = name.to_owned();
+            move |source: tch::TchError| ModelError::Assign { name, source: source.into() }
+        };
         match &mut self.network {
             Network::Layers(layers) => {
                 let mut parameters = BTreeMap::new();
-                for (name, index) in places {
-                    let stored = weights::read(checkpoint, index).map_err(weights_error)?;
-                    parameters.insert(name, stored.to_kind(Kind::Float).to_device(self.device));
+                for (name, index) in &places {
+                    let tensor = read(index)?.f_to_kind(Kind::Float).map_err(assign(name))?;
+                    parameters.insert(name.clone(), tensor.f_to_device(self.device).map_err(assign(name))?);
                 }
                 Ok(architecture::forward(layers, &parameters, &self.probe.inputs[0])?)
             }
             Network::Script { script, slots, own } => {
                 for (name, slot) in slots {
-                    let value = match places.get(name) {
-                        Some(index) => weights::read(checkpoint, *index).map_err(weights_error)?,
-                        None => match own.get(name) {
-                            Some(own) => own.shallow_clone(),
-                            None => continue, // tied to one that is there
-                        },
+                    let value = match (places.get(name), own.get(name)) {
+                        (Some(index), _) => read(index)?,
+                        (None, Some(own)) => own.shallow_clone(),
+                        (None, None) => continue, // tied to one that is there
                     };
-                    slot.tensor.copy_(&value);
+                    slot.tensor.f_copy_(&value).map_err(assign(name))?;
                 }
                 script.forward(&self.probe.inputs).map_err(ModelError::Forward)
             }
         }
     }
-
-    /// Loss and predictions of an output.
-    fn judge(&self, output: &Tensor) -> Result<(f64, Vec<f32>), TchError> {
-        let target =
-            || self.probe.target.as_ref().ok_or_else(|| TchError::Torch("there is no target".into()));
-        match self.loss {
-            Loss::Returned => {
-                let loss = output.f_mean(Kind::Double)?;
-                Ok((loss.f_double_value(&[])?, Vec::new()))
-            }
-            Loss::MeanSquaredError => {
-                let target = target()?;
-                // libtorch would stretch one to the other's shape, and mean something else.
-                if target.size() != output.size() {
-                    return Err(TchError::Shape("they must be equal".into()));
-                }
-                let losses = output.f_mse_loss(target, Reduction::None)?;
-                Ok((self.mean(&losses)?, flat(output)?))
-            }
-            Loss::CrossEntropy => {
-                let (logits, target) = classes_last(output, target()?)?;
-                let losses =
-                    logits.f_cross_entropy_loss::<Tensor>(&target, None, Reduction::None, -100, 0.)?;
-                let predictions = flat(&logits.f_softmax(-1, Kind::Float)?)?;
-                // Targets of -100 are left out, as PyTorch leaves them out.
-                let counted = if target.kind() == Kind::Int64 { Some(target.f_ne(-100)?) } else { None };
-                match (&self.probe.mask, counted) {
-                    (None, Some(counted)) => Ok((weighted_mean(&losses, &counted)?, predictions)),
-                    _ => Ok((self.mean(&losses)?, predictions)),
-                }
-            }
-        }
-    }
-
-    /// Mean of the losses of elements, over those that the mask leaves.
-    fn mean(&self, losses: &Tensor) -> Result<f64, TchError> {
-        match &self.probe.mask {
-            Some(mask) => weighted_mean(losses, &mask.f_reshape(losses.size())?),
-            None => losses.f_mean(losses.kind())?.f_double_value(&[]),
-        }
-    }
-}
-
-fn weighted_mean(losses: &Tensor, weights: &Tensor) -> Result<f64, TchError> {
-    let weights = weights.f_to_kind(losses.kind())?;
-    let sum = losses.f_mul(&weights)?.f_sum(losses.kind())?.f_double_value(&[])?;
-    Ok(sum / weights.f_sum(losses.kind())?.f_double_value(&[])?)
-}
-
-/// Logits of shape (examples, classes) and their targets, from (…, classes) as language models have them or
-/// (examples, classes, …) as PyTorch's loss wants them.
-fn classes_last(output: &Tensor, target: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-    let (shape, target_shape) = (output.size(), target.size());
-    if shape == target_shape {
-        return Ok((output.shallow_clone(), target.shallow_clone()));
-    }
-    let Some((classes, examples)) = shape.split_last() else {
-        return Err(TchError::Shape("the output has no axis of classes".into()));
-    };
-    if examples == target_shape {
-        return Ok((output.f_reshape([-1, *classes])?, target.f_reshape([-1])?));
-    }
-    let without_second: Vec<i64> =
-        shape.iter().enumerate().filter(|(axis, _)| *axis != 1).map(|(_, n)| *n).collect();
-    if shape.len() > 1 && without_second == target_shape {
-        return Ok((output.f_movedim_int(1, -1)?.f_reshape([-1, shape[1]])?, target.f_reshape([-1])?));
-    }
-    Err(TchError::Shape("the target must have the output's shape without the axis of classes".into()))
-}
-
-fn flat(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    let values: Vec<f32> =
-        Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
-    Ok(values)
 }
 
 impl Network {
@@ -251,24 +191,24 @@ impl Network {
     }
 }
 
-fn load_script(path: &Path, device: Device) -> Result<(Network, BTreeMap<String, Wanted>), TchError> {
+fn load_script(path: &Path, device: Device) -> Result<(Network, BTreeMap<String, Wanted>), TorchError> {
     let script = Script::load(path, device)?;
     let listed = script.slots()?;
     let names: Vec<&str> = listed.iter().map(|slot| slot.name.as_str()).collect();
-    let (mut slots, mut own, mut wanted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut memory = std::collections::BTreeSet::new();
-    for (name, slot) in normalize_names(&names).into_iter().zip(listed) {
-        // Of tied tensors a file may hold the first alone, and writing to it is writing to all.
-        let tied = slot.tensor.numel() > 0 && !memory.insert(slot.tensor.data_ptr() as usize);
+    let slots: BTreeMap<String, Slot> = normalize_names(&names).into_iter().zip(listed).collect();
+    let (mut own, mut wanted, mut first_at) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (name, slot) in &slots {
+        let first: &mut String =
+            first_at.entry(slot.tensor.data_ptr() as usize).or_insert_with(|| name.clone());
+        let tied_to = (first != name && slot.tensor.numel() > 0).then(|| first.clone());
         // A state dict lacks the buffers that are not persistent (masks, position tables); they are constants of the
         // module. Running statistics are no such: without them every answer would be wrong.
         let constant = slot.is_buffer && !name.ends_with("running_mean") && !name.ends_with("running_var");
-        if constant && !tied {
+        if constant && tied_to.is_none() {
             own.insert(name.clone(), slot.tensor.copy());
         }
-        let need = if tied || constant { Need::Optional } else { Need::Required };
-        wanted.insert(name.clone(), Wanted { need, shape: Some(slot.tensor.size()) });
-        slots.insert(name, slot);
+        let need = if constant || tied_to.is_some() { Need::Optional } else { Need::Required };
+        wanted.insert(name.clone(), Wanted { need, shape: Some(slot.tensor.size()), tied_to });
     }
     Ok((Network::Script { script, slots, own }, wanted))
 }
@@ -276,7 +216,7 @@ fn load_script(path: &Path, device: Device) -> Result<(Network, BTreeMap<String,
 /// `cpu`, `cuda` or `cuda:N`.
 fn device(name: &str) -> Result<Device, ModelError> {
     let refused = |reason| ModelError::Device { name: name.into(), reason };
-    let number = match name.split_once(':') {
+    let number: Option<usize> = match name.split_once(':') {
         None if name == "cpu" => return Ok(Device::Cpu),
         None if name == "cuda" => Some(0),
         Some(("cuda", number)) => number.parse().ok(),
@@ -287,18 +227,4 @@ fn device(name: &str) -> Result<Device, ModelError> {
         Ok(devices) if number < devices => Ok(Device::Cuda(number)),
         _ => Err(refused("libtorch sees no such device here; use cpu")),
     }
-}
-
-/// What libtorch has to say, without the stack of C++ functions and the module's source code.
-pub(crate) fn words(error: &TchError) -> String {
-    let text = match error {
-        TchError::Torch(text) | TchError::Shape(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let text = text.split("Exception raised from").next().unwrap_or_default();
-    // TorchScript shows the program's source first and the reason last.
-    let reason = text.rsplit_once("RuntimeError: ").map_or(text, |(_, reason)| reason);
-    let words: Vec<&str> = reason.split_whitespace().collect();
-    let words = words.join(" ");
-    words.chars().take(400).collect::<String>().trim_end_matches(['.', ' ']).to_owned()
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use doodl3::checkpoint::{self, CheckpointError};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::torch_error::TorchError;
 use crate::weights::{self, WeightsError};
 
 /// A probe batch on the device of its model.
@@ -27,8 +28,8 @@ pub(crate) enum ProbeError {
     #[error("the probe batch cannot be used: {}", path.display())]
     Tensor { path: PathBuf, source: WeightsError },
     /// libtorch refused.
-    #[error("the probe batch cannot be converted or moved to the device: {}: {}", crate::model::words(source), path.display())]
-    Torch { path: PathBuf, source: TchError },
+    #[error("the probe batch cannot be moved to the device: {}", path.display())]
+    Device { path: PathBuf, source: TorchError },
     /// It does not hold what a probe batch holds.
     #[error("{what}; a probe batch holds input (or input.0, input.1, …), target and, if need be, mask: {}", path.display())]
     Content { what: String, path: PathBuf },
@@ -43,8 +44,8 @@ impl Probe {
             let stored = weights::read(&file, index)
                 .map_err(|source| ProbeError::Tensor { path: path.to_owned(), source })?;
             let kind = if stored.is_floating_point() { float } else { stored.kind() };
-            let torch = |source| ProbeError::Torch { path: path.to_owned(), source };
-            stored.f_to_device(device).map_err(torch)?.f_to_kind(kind).map_err(torch)
+            let moved = stored.f_to_kind(kind).and_then(|tensor| tensor.f_to_device(device));
+            moved.map_err(|source| ProbeError::Device { path: path.to_owned(), source: source.into() })
         };
         let (mut inputs, mut target, mut mask) = (Vec::new(), None, None);
         for (index, info) in file.contents().tensors.iter().enumerate() {

@@ -13,6 +13,8 @@ use std::ptr::NonNull;
 use tch::{Device, TchError, Tensor};
 use torch_sys::{C_tensor, CModule_};
 
+use crate::torch_error::TorchError;
+
 /// A TorchScript module in evaluation mode.
 pub(crate) struct Script {
     module: NonNull<CModule_>,
@@ -61,12 +63,12 @@ extern "C" fn fail(context: *mut c_void, message: *const c_char) {
 
 impl Script {
     /// Loads the module at `path`, saved by `torch.jit.save`.
-    pub(crate) fn load(path: &Path, device: Device) -> Result<Self, TchError> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
+    pub(crate) fn load(path: &Path, device: Device) -> Result<Self, TorchError> {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(TchError::from)?;
         // As the C interface numbers them.
         let number = match device {
             Device::Cuda(number) => {
-                i32::try_from(number).map_err(|_| TchError::Torch("no such device".into()))?
+                i32::try_from(number).map_err(|_| TorchError::new("there is no such device"))?
             }
             _ => -1,
         };
@@ -74,7 +76,7 @@ impl Script {
         let module = unsafe { torch_sys::atm_load_on_device(path.as_ptr(), number) };
         check()?;
         let script =
-            Self { module: NonNull::new(module).ok_or_else(|| TchError::Torch("no module".into()))? };
+            Self { module: NonNull::new(module).ok_or_else(|| TorchError::new("there is no module"))? };
         // SAFETY: the module is alive.
         unsafe { torch_sys::atm_eval(script.module.as_ptr()) };
         check()?;
@@ -82,7 +84,7 @@ impl Script {
     }
 
     /// The module's parameters and buffers.
-    pub(crate) fn slots(&self) -> Result<Vec<Slot>, TchError> {
+    pub(crate) fn slots(&self) -> Result<Vec<Slot>, TorchError> {
         let mut collected = Collected::default();
         let context = (&raw mut collected).cast();
         // SAFETY: the module is alive, and `collect` gets the context that it expects.
@@ -92,7 +94,7 @@ impl Script {
         // SAFETY: the same. `CModule_` stands for the `torch::jit::Module` that the C++ side takes.
         unsafe { doodl3_named_buffers(self.module.as_ptr(), context, collect, fail) };
         if let Some(error) = collected.error {
-            return Err(TchError::Torch(error));
+            return Err(TchError::Torch(error).into());
         }
         let slots = collected.tensors.into_iter().enumerate();
         Ok(slots
@@ -101,7 +103,7 @@ impl Script {
     }
 
     /// Runs `forward`, which must return one tensor.
-    pub(crate) fn forward(&self, inputs: &[Tensor]) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, inputs: &[Tensor]) -> Result<Tensor, TorchError> {
         // The C interface wants mutable pointers, but only copies the handles.
         let pointers: Vec<_> = inputs.iter().map(|input| input.as_ptr().cast_mut()).collect();
         // SAFETY: the module and the inputs are alive, and there are as many pointers as we say.
@@ -109,7 +111,7 @@ impl Script {
             unsafe { torch_sys::atm_forward(self.module.as_ptr(), pointers.as_ptr(), pointers.len() as i32) };
         check()?;
         if output.is_null() {
-            return Err(TchError::Torch("no output".into()));
+            return Err(TorchError::new("there is no output"));
         }
         // SAFETY: the tensor is new and owned by us.
         Ok(unsafe { Tensor::from_ptr(output) })
@@ -125,7 +127,7 @@ impl Drop for Script {
 }
 
 /// The error of the last call, if it failed.
-fn check() -> Result<(), TchError> {
+fn check() -> Result<(), TorchError> {
     // SAFETY: gives a C string made by `strdup`, which is ours to free, or null.
     let message = unsafe { torch_sys::get_and_reset_last_err() };
     if message.is_null() {
@@ -137,5 +139,5 @@ fn check() -> Result<(), TchError> {
         libc::free(message.cast());
         text
     };
-    Err(TchError::Torch(text))
+    Err(TchError::Torch(text).into())
 }

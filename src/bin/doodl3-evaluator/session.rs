@@ -48,10 +48,5 @@ impl Session {
 /// An error with its causes.
 fn in_one_line(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |error| error.source())
-        // Where a cause's words are part of the error's own already, they are not said again.
-        .map(ToString::to_string)
-        .fold(
-            error.to_string(),
-            |words, cause| if words.contains(&cause) { words } else { format!("{words}: {cause}") },
-        )
+        .fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use doodl3::checkpoint::{CheckpointError, Dtype, OpenCheckpoint};
-use tch::{Kind, TchError, Tensor};
+use tch::{Kind, Tensor};
+
+use crate::torch_error::TorchError;
 
 /// Why a tensor of a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -12,14 +14,14 @@ pub(crate) enum WeightsError {
     #[error(transparent)]
     Read(#[from] CheckpointError),
     /// libtorch refused.
-    #[error("tensor {name} cannot be used: {}", crate::model::words(source))]
-    Torch { name: String, source: TchError },
+    #[error("tensor {name} cannot be used")]
+    Torch { name: String, source: TorchError },
     /// libtorch has no such type.
     #[error("tensor {name} is of type {dtype}, which libtorch does not compute with: save it as f32")]
     Dtype { name: String, dtype: Dtype },
     /// The checkpoint is not one of this model.
     #[error(
-        "the checkpoint is not one of this model: {}; check that model names the architecture that is being trained",
+        "it is not one of this model: {}; check that `model` in the configuration is what is being trained",
         .0.join("; ")
     )]
     Mismatch(Vec<String>),
@@ -35,7 +37,7 @@ pub(crate) fn read(file: &OpenCheckpoint, index: usize) -> Result<Tensor, Weight
     // `f_from_data_size` believes the shape whatever the length of the slice is.
     assert_eq!(bytes.len(), info.elements * kind.elt_size_in_bytes(), "the reader gives whole tensors");
     Tensor::f_from_data_size(&bytes, &shape, kind)
-        .map_err(|source| WeightsError::Torch { name: info.stored_name.clone(), source })
+        .map_err(|source| WeightsError::Torch { name: info.stored_name.clone(), source: source.into() })
 }
 
 fn kind(dtype: Dtype) -> Option<Kind> {
@@ -69,6 +71,8 @@ pub(crate) struct Wanted {
     pub(crate) need: Need,
     /// The shape, where the model knows it.
     pub(crate) shape: Option<Vec<i64>>,
+    /// The tensor, first in the order of names, with which it shares its memory: writing to one is writing to both.
+    pub(crate) tied_to: Option<String>,
 }
 
 /// The position in the checkpoint of each tensor that is wanted, by name.
@@ -92,7 +96,7 @@ pub(crate) fn locate(
         let has: Vec<i64> = tensor.shape.iter().map(|size| *size as i64).collect();
         match &want.shape {
             Some(wants) if *wants != has => {
-                misshapen.push(format!("{} (has {has:?}, wants {wants:?})", tensor.name));
+                misshapen.push(format!("{} ({has:?}, in the model {wants:?})", tensor.name));
             }
             _ => {
                 found.insert(tensor.name.clone(), index);
@@ -101,20 +105,23 @@ pub(crate) fn locate(
     }
     let present: BTreeSet<&str> =
         checkpoint.contents().tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    // Of tied tensors a file may hold any one alone.
+    let present_or_tied: BTreeSet<&str> = present
+        .iter()
+        .map(|name| wanted.get(*name).and_then(|want| want.tied_to.as_deref()).unwrap_or(name))
+        .chain(present.iter().copied())
+        .collect();
     let missing: Vec<String> = wanted
         .iter()
-        .filter(|(name, want)| want.need == Need::Required && !present.contains(name.as_str()))
+        .filter(|(name, want)| want.need == Need::Required && !present_or_tied.contains(name.as_str()))
         .map(|(name, _)| name.clone())
         .collect();
-    let problems: Vec<String> = [
-        ("it lacks", missing),
-        ("it has, and the model does not want,", left_over),
-        ("of another shape:", misshapen),
-    ]
-    .into_iter()
-    .filter(|(_, names)| !names.is_empty())
-    .map(|(what, names)| format!("{what} {}", list(&names)))
-    .collect();
+    let problems: Vec<String> =
+        [("it lacks", missing), ("the model has no", left_over), ("of another shape:", misshapen)]
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{what} {}", list(&names)))
+            .collect();
     if problems.is_empty() { Ok(found) } else { Err(WeightsError::Mismatch(problems)) }
 }
 
