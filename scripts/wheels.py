@@ -7,6 +7,7 @@ module does not know, pip fetches the file itself.
 
 import base64
 import collections
+import functools
 import hashlib
 import html.parser
 import http.client
@@ -127,6 +128,7 @@ class Links(html.parser.HTMLParser):
             self.links.append((urllib.parse.unquote(path.rsplit("/", 1)[-1]), address))
 
 
+@functools.lru_cache(maxsize=None)
 def index_url():
     """Where pip looks: as configured (file or environment), else pip's own default."""
     configured = pip_settings()
@@ -141,6 +143,7 @@ def index_url():
     return answer.stdout.strip()
 
 
+@functools.lru_cache(maxsize=None)
 def pip_settings():
     """pip's configuration by option; the environment comes before a command's section, and that before the rest."""
     answer = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)

@@ -11,3 +11,4 @@ mod layers;
 #[cfg(feature = "torch")]
 mod libtorch;
 mod render;
+mod setup;
