@@ -50,7 +50,7 @@ const KINDS: [Kind; 5] = [
     ),
     (
         "Instability score",
-        "The highest of the detectors' scores, each by its threshold: 1 and more is alarming.",
+        "The highest of the detectors' scores, each divided by its limit: from 1 upwards a detector is on, or about to be.",
         Some(1.0),
         |view| &view.instability,
     ),
@@ -218,7 +218,11 @@ impl<'a> Plot<'a> {
             width *= 2.0;
             thin = thinned(width);
         }
-        let class = if band.is_some() { "quiet faint" } else { "quiet" };
+        let class = match thin.len() {
+            _ if band.is_some() => "quiet faint",
+            ..=3 => "quiet few",
+            _ => "quiet",
+        };
         for (name, stretches) in thin {
             let mut path = Path::new();
             for stretch in stretches {
@@ -243,11 +247,8 @@ impl<'a> Plot<'a> {
         let width = (self.right - AREA.0) / COLUMNS as f64;
         let mut columns: Vec<Vec<f64>> = vec![Vec::new(); COLUMNS];
         for run in &runs {
-            let points: Vec<(f64, f64)> = self.stretches(run).concat();
-            let column = |point: &(f64, f64)| (((point.0 - AREA.0) / width) as usize).min(COLUMNS - 1);
-            for span in points.chunk_by(|a, b| column(a) == column(b)) {
-                let mut values: Vec<f64> = span.iter().map(|point| point.1).collect();
-                columns[column(&span[0])].push(quantile(&mut values, 0.5));
+            for (x, y) in self.medians(&self.stretches(run).concat()) {
+                columns[(((x - AREA.0) / width) as usize).min(COLUMNS - 1)].push(y);
             }
         }
         let mut band = (Vec::new(), Vec::new(), Vec::new());
@@ -269,17 +270,41 @@ impl<'a> Plot<'a> {
         (band.0.len() > 1).then_some(band)
     }
 
+    /// A line's median in each column, at the middle of what lies in it.
+    fn medians(&self, points: &[(f64, f64)]) -> Line {
+        let width = (self.right - AREA.0) / COLUMNS as f64;
+        let column = |point: &(f64, f64)| (((point.0 - AREA.0) / width) as usize).min(COLUMNS - 1);
+        let middle = |span: &[(f64, f64)]| {
+            let mut values: Vec<f64> = span.iter().map(|point| point.1).collect();
+            (f64::midpoint(span[0].0, span[span.len() - 1].0), quantile(&mut values, 0.5))
+        };
+        points.chunk_by(|a, b| column(a) == column(b)).map(middle).collect()
+    }
+
     /// The runs with alerts, and rings where these opened.
     fn loud(&self, svg: &mut Svg) {
         let runs = self.standing_out();
         let width = if runs.len() > 12 { 4.0 } else { 1.0 };
         for (at, run) in runs.iter().enumerate() {
-            let mut path = Path::new();
-            for stretch in self.stretches(run) {
-                path.line(&simplified(&by_columns(&stretch, width), 0.4));
-            }
-            if !path.is_empty() {
-                svg.titled("path", &[("class", &format!("loud dash{}", at % 4)), ("d", &path)], run.name);
+            let stretches = self.stretches(run);
+            let thin: Vec<Line> =
+                stretches.iter().map(|stretch| simplified(&by_columns(stretch, width), 0.4)).collect();
+            // A line that goes up and down within a few pixels is a stain: it becomes faint, its middle is the line.
+            let noisy = thin.iter().map(Vec::len).sum::<usize>() > 2 * COLUMNS;
+            let lines = |stretches: &[Line]| {
+                let mut path = Path::new();
+                for stretch in stretches {
+                    path.line(stretch);
+                }
+                path
+            };
+            let class = format!("loud dash{}", at % 4);
+            if noisy {
+                svg.titled("path", &[("class", &"loud raw"), ("d", &lines(&thin))], run.name);
+                let middle: Vec<Line> = stretches.iter().map(|stretch| self.medians(stretch)).collect();
+                svg.titled("path", &[("class", &class), ("d", &lines(&middle))], run.name);
+            } else if !thin.is_empty() {
+                svg.titled("path", &[("class", &class), ("d", &lines(&thin))], run.name);
             }
         }
         for run in runs {

@@ -186,7 +186,7 @@ impl Detail {
         match self {
             Self::Full => (158.0, 84.0),
             Self::Short => (92.0, 54.0),
-            Self::Name => (52.0, 26.0),
+            Self::Name => (62.0, 26.0),
         }
     }
 
@@ -282,15 +282,22 @@ fn edge(svg: &mut Svg, route: &[(f64, f64)], heights: (f64, f64)) {
     let mut at = (first.0, first.1 + heights.0 / 2.0 + 1.0);
     path.line(&[at, (at.0, at.1 + 4.0)]);
     at.1 += 4.0;
-    let mut bend = |from: (f64, f64), to: (f64, f64)| {
-        let bow = (to.1 - from.1) / 2.0;
-        path.curve((from.0, from.1 + bow), (to.0, to.1 - bow), to);
+    // Through the points in between as they lie, vertical at both ends (Catmull and Rom 1974).
+    let points: Vec<(f64, f64)> = [&[at][..], middle, &[(tip.0, tip.1 - 6.0)]].concat();
+    let last = points.len() - 1;
+    let slope = |k: usize| match k {
+        0 => (0.0, 1.5 * (points[1].1 - points[0].1)),
+        k if k == last => (0.0, 1.5 * (points[k].1 - points[k - 1].1)),
+        k => ((points[k + 1].0 - points[k - 1].0) / 2.0, (points[k + 1].1 - points[k - 1].1) / 2.0),
     };
-    for point in middle {
-        bend(at, *point);
-        at = *point;
+    for k in 0..last {
+        let (from, to, leaving, arriving) = (points[k], points[k + 1], slope(k), slope(k + 1));
+        path.curve(
+            (from.0 + leaving.0 / 3.0, from.1 + leaving.1 / 3.0),
+            (to.0 - arriving.0 / 3.0, to.1 - arriving.1 / 3.0),
+            to,
+        );
     }
-    bend(at, (tip.0, tip.1 - 6.0));
     svg.leaf("path", &[("class", &"edge"), ("d", &path)]);
     let mut head = Path::new();
     head.polygon(&[(tip.0 - 4.5, tip.1 - 8.0), (tip.0 + 4.5, tip.1 - 8.0), tip]);

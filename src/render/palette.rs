@@ -30,6 +30,9 @@ const PAGE: (Rgb, Rgb) = (Rgb(0xff_ff_ff), Rgb(0x14_17_1c));
 /// Share of a Morse set's colour in the tint of its basin, on light and on dark ground.
 const TINT: (f64, f64) = (0.26, 0.30);
 
+/// The same of the neutral colour, to be told from what is undecided.
+const NEUTRAL_TINT: (f64, f64) = (0.42, 0.5);
+
 /// Everything else, name and colours on light and on dark ground.
 const OTHERS: [(&str, Rgb, Rgb); 9] = [
     ("page", PAGE.0, PAGE.1),
@@ -38,7 +41,7 @@ const OTHERS: [(&str, Rgb, Rgb); 9] = [
     ("soft", Rgb(0x55_5c_66), Rgb(0xa9_b1_bc)),
     ("line", Rgb(0xd9_dd_e3), Rgb(0x38_3e_48)),
     ("path", Rgb(0x8a_90_99), Rgb(0x7d_85_90)),
-    ("undecided", Rgb(0xe2_e2_df), Rgb(0x3d_3d_3a)),
+    ("undecided", Rgb(0xec_ec_e9), Rgb(0x2b_2c_2c)),
     ("good", Rgb(0x1d_7a_4f), Rgb(0x4c_c8_8f)),
     ("watch", Rgb(0x9a_62_00), Rgb(0xf0_b4_3c)),
 ];
@@ -68,8 +71,9 @@ fn colours() -> Vec<(String, Rgb, Rgb)> {
         OTHERS.iter().map(|(name, light, dark)| ((*name).to_owned(), *light, *dark)).collect();
     all.push(("alert".to_owned(), ALERT.0, ALERT.1));
     for (at, (light, dark)) in SETS.into_iter().chain([NEUTRAL]).enumerate() {
+        let share = if at == NO_SET { NEUTRAL_TINT } else { TINT };
         all.push((format!("m{at}"), light, dark));
-        all.push((format!("t{at}"), light.over(PAGE.0, TINT.0), dark.over(PAGE.1, TINT.1)));
+        all.push((format!("t{at}"), light.over(PAGE.0, share.0), dark.over(PAGE.1, share.1)));
     }
     all
 }

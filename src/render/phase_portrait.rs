@@ -123,9 +123,10 @@ impl<'a> Panel<'a> {
             (bottom - top) / cells.raster.size.1.max(1) as f64,
         );
         let back = format!("scale({:.6} {:.6})", 1.0 / scale.0, 1.0 / scale.1);
-        for (name, class, data) in
-            [("untrusted", "hatch", "M-2 10L10-2M-2 18L18-2"), ("escapes", "dots", "M2 2h0M6 6h0")]
-        {
+        for (name, ground, class, data) in [
+            ("untrusted", "page", "hatch", "M-2 10L10-2M-2 18L18-2"),
+            ("escapes", "undecided", "dots", "M2 2h0M6 6h0"),
+        ] {
             let id = format!("{name}{}", self.number);
             svg.open(
                 "pattern",
@@ -137,7 +138,7 @@ impl<'a> Panel<'a> {
                     ("patternTransform", &back),
                 ],
             );
-            svg.leaf("rect", &[("class", &"page"), ("width", &8.0), ("height", &8.0)]);
+            svg.leaf("rect", &[("class", &ground), ("width", &8.0), ("height", &8.0)]);
             svg.leaf("path", &[("class", &class), ("d", &data)]);
             svg.close();
         }
@@ -181,12 +182,22 @@ impl<'a> Panel<'a> {
     /// The runs' ways: quiet ones first, those with alerts upon them.
     fn paths(&self, svg: &mut Svg) {
         for loud in [false, true] {
-            let class = if loud { "path loud" } else { "path" };
+            let few = self.reading.runs.len() <= 3;
             for run in self.reading.runs.iter().filter(|run| run.stands_out() == loud) {
                 let mut path = Path::new();
+                let mut length = 0.0;
                 for stretch in self.visible(&self.pixels(run)) {
+                    length += stretch.windows(2).map(|ends| distance(ends[0], ends[1])).sum::<f64>();
                     path.line(&simplified(&stretch, 0.35));
                 }
+                // A way that is many times as long as the picture covers what lies below it: it becomes faint.
+                let dense = length > 12.0 * WIDTH;
+                let class = match (loud, dense) {
+                    (true, true) => "path loud dense",
+                    (true, false) => "path loud",
+                    (false, _) if few => "path few",
+                    (false, _) => "path",
+                };
                 if !path.is_empty() {
                     svg.titled("path", &[("class", &class), ("d", &path)], run.name);
                 }
@@ -347,7 +358,7 @@ impl<'a> Panel<'a> {
                 svg.titled(
                     "circle",
                     &[("class", &"alarm"), ("cx", &place.0), ("cy", &place.1), ("r", &5.5)],
-                    &headlines.join("; "),
+                    &headlines.join(" "),
                 );
             }
         }
@@ -379,6 +390,10 @@ impl<'a> Panel<'a> {
         svg.leaf("path", &[("class", &"alerted"), ("d", &head)]);
         Some(within)
     }
+}
+
+fn distance(a: (f64, f64), b: (f64, f64)) -> f64 {
+    (a.0 - b.0).hypot(a.1 - b.1)
 }
 
 /// `predictions, component 1 (63 % of variance)`.
@@ -415,12 +430,18 @@ fn legend(
         }
         svg.leaf("rect", &attributes);
     };
+    let mut others = false;
     for kind in kinds {
         match kind {
             Kind::Basin(set) if reading.colours[*set] != NO_SET => {
                 let text = format!("leads to {}", set_name(*set));
                 let class = format!("t{}", reading.colours[*set]);
                 item(svg, &text, &|svg, x, y| swatch(svg, x, y, &class, None));
+            }
+            Kind::Basin(_) if !others => {
+                others = true;
+                let class = format!("t{NO_SET}");
+                item(svg, "leads to another attractor", &|svg, x, y| swatch(svg, x, y, &class, None));
             }
             Kind::Undecided => {
                 item(svg, "undecided", &|svg, x, y| swatch(svg, x, y, "undecided", None));
@@ -431,7 +452,7 @@ fn legend(
             Kind::Escapes => {
                 item(svg, "may leave what is known", &|svg, x, y| {
                     // Patterns are in pixels of the panel that they fill; here a few dots do.
-                    swatch(svg, x, y, "", None);
+                    swatch(svg, x, y, "undecided", None);
                     let dots = format!("M{:.1} {:.1}h0m4 4h0m4-4h0m-8 6h0m8 0h0", x + 3.5, y - 7.0);
                     svg.leaf("path", &[("class", &"dots"), ("d", &dots)]);
                 });

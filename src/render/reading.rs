@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::palette::{self, Colour};
 use super::{ReportInput, RunView};
 use crate::alert::{Alert, AlertState, Severity};
-use crate::detect::Detector;
 use crate::engine::{Analysis, Fate, Role, Trajectory};
 
 /// The input, by run.
@@ -161,7 +160,6 @@ fn standing(alerts: &[&Alert]) -> Standing {
         (_, Severity::Info) => Standing::Healthy,
         (AlertState::Resolved, _) => Standing::Recovered,
         (AlertState::Open, Severity::Warning) => Standing::Watch,
-        (AlertState::Open, _) if alert.detector == Detector::Nonfinite => Standing::Diverged,
         (AlertState::Open, Severity::High) => Standing::Unstable,
         (AlertState::Open, Severity::Critical) => Standing::Diverged,
     };

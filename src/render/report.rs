@@ -42,6 +42,7 @@ struct Page<'a> {
     parts: Vec<Part>,
     alerts: Vec<AlertRow<'a>>,
     alerts_left_out: String,
+    no_alerts: &'static str,
     not_available: &'a [String],
     picture: Option<PictureWords>,
     no_analysis: &'a str,
@@ -181,6 +182,10 @@ impl<'a> Page<'a> {
             parts: parts(analysis.is_some()),
             alerts: shown,
             alerts_left_out: left_out(alerts.len(), "alert", "alerts.jsonl has all"),
+            no_alerts: match verdict.state {
+                State::TooEarly => "None so far.",
+                _ => "None. No detector found anything worth a word.",
+            },
             not_available: &input.not_available,
             picture: analysis.zip(pictures).map(|(analysis, pictures)| picture_words(analysis, pictures)),
             no_analysis: input.analysis.as_ref().err().map_or("", |reason| reason.trim_end_matches('.')),
@@ -207,7 +212,10 @@ impl<'a> Page<'a> {
             skipped_left_out: left_out(input.skipped.len(), "file", "the log names them"),
             glossary: GLOSSARY.iter().map(|(word, meaning)| Fact::new(word, *meaning)).collect(),
             verdict: VerdictWords {
-                since_word: if verdict.state == State::Healthy { "What was seen" } else { "Since when" },
+                since_word: match verdict.state {
+                    State::Healthy | State::TooEarly => "What was seen",
+                    State::Watch | State::Unstable | State::Diverged => "Since when",
+                },
                 headline: verdict.headline,
                 outlook: verdict.outlook,
                 advice: verdict.advice,
@@ -288,6 +296,7 @@ fn picture_words(analysis: &Analysis, pictures: &Pictures) -> PictureWords {
     let coordinates = match dimension {
         1 => "one number".to_owned(),
         2 => "two numbers".to_owned(),
+        3 => "three numbers".to_owned(),
         other => format!("{other} numbers"),
     };
     let explanation = format!(

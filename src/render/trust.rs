@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use super::words::{count, figure, percent, thousands};
-use crate::engine::{Analysis, Enclosure, Kernel, LagChoice, Margin, Mode, PriorMean, ProjectionChoice};
+use super::words::{count, figure, list, percent, thousands};
+use crate::engine::{
+    Analysis, Enclosure, Kernel, LagChoice, LeftOut, Margin, Mode, PriorMean, ProjectionChoice,
+};
 
 /// A figure of quality.
 #[derive(Serialize)]
@@ -156,6 +158,20 @@ pub(super) fn projection_words(kind: ProjectionChoice) -> &'static str {
     }
 }
 
+/// What took no part in fitting.
+fn left_out(left_out: &LeftOut) -> String {
+    let parts: Vec<String> = [
+        (left_out.without_predictions, "without predictions"),
+        (left_out.far, "far outside, of runs that diverged"),
+        (left_out.disturbed, "covered by an alert"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, why)| format!("{} {why}", count(number, "checkpoint")))
+    .collect();
+    if parts.is_empty() { "nothing".to_owned() } else { list(&parts, 3) }
+}
+
 /// What was asked for and what was used, as names and values.
 pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
     let parameters = &analysis.parameters;
@@ -198,6 +214,20 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
                 }
             ),
         ),
+        (
+            "Learned from",
+            if analysis.surrogate.centres < analysis.surrogate.pairs {
+                format!(
+                    "all {}, represented by {} of them, which leaves out {} of the variance at most",
+                    count(analysis.surrogate.pairs, "pair"),
+                    thousands(analysis.surrogate.centres as u64),
+                    percent(analysis.surrogate.neglected_variance)
+                )
+            } else {
+                count(analysis.surrogate.pairs, "pair")
+            },
+        ),
+        ("Left out", left_out(&analysis.quality.left_out)),
         (
             "Enclosure",
             match (surrogate.enclosure, analysis.surrogate.widening) {

@@ -7,7 +7,7 @@ use crate::detect::Detector;
 use crate::engine::{Analysis, Role};
 
 /// Runs with fewer checkpoints than this are too young for a verdict: the detectors have nothing to compare with.
-const WARM_UP: usize = 8;
+const WARM_UP: usize = 10;
 
 /// The state of a group of runs in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -161,7 +161,7 @@ fn certainty(reading: &Reading, state: State, decisive: Option<&Alert>) -> Strin
 
 /// How strong the evidence of an alert is.
 fn strength(alert: &Alert) -> String {
-    if alert.detector == Detector::Nonfinite {
+    if alert.detector == Detector::Nonfinite && alert.severity == Severity::Critical {
         return "Certain: a number that is not finite is a fact, not an estimate.".to_owned();
     }
     let seen = count(alert.repeats as usize, "checkpoint");
@@ -185,7 +185,17 @@ fn since(reading: &Reading, decisive: Option<&Alert>) -> String {
             (AlertState::Resolved, None) => ", over since".to_owned(),
             (AlertState::Open, _) => String::new(),
         };
-        return format!("Step {}{ended}, {}.", thousands(alert.opened_step), alert.run);
+        // Trouble often begins with a milder alert.
+        let same = |other: &&Alert| {
+            other.run == alert.run && other.state == alert.state && other.severity > Severity::Info
+        };
+        let alerts = reading.input.alerts.iter().filter(same);
+        let first = alerts.map(|other| other.opened_step).min().unwrap_or(alert.opened_step);
+        let worst = match alert.opened_step {
+            step if step == first => String::new(),
+            step => format!(" At its worst since step {}.", thousands(step)),
+        };
+        return format!("Step {}{ended}, run {}.{worst}", thousands(first), alert.run);
     }
     let steps: Vec<u64> =
         reading.runs.iter().filter_map(|run| run.view).flat_map(|view| &view.steps).copied().collect();
@@ -205,15 +215,9 @@ fn advice(reading: &Reading, state: State, decisive: Option<&Alert>) -> String {
             _ => "Nothing needs to be done.".to_owned(),
         };
     };
-    let back = match alert.last_good_step {
-        Some(step) if alert.severity >= Severity::High && alert.state == AlertState::Open => {
-            format!(" The last good checkpoint is that of step {}.", thousands(step))
-        }
-        _ => String::new(),
-    };
     let more = reading.input.alerts.iter().filter(|other| other.state == AlertState::Open).count();
     let others = if more > 1 { " The table has a line for each alert." } else { "" };
-    format!("{}{back}{others}", alert.advice)
+    format!("{}{others}", alert.advice)
 }
 
 /// Number of runs at or before each attractor or open set, most first.

@@ -1,29 +1,270 @@
 //! The report and its pictures, from a sample that is made up and from hostile variants of it.
 
+mod markup;
 mod sample;
 
 use std::path::PathBuf;
 
 use doodl3::artifact::Artifact;
-use doodl3::render::{ReportInput, artifacts};
+use doodl3::render::{AnalysisDocument, ReportInput, RunState, RunView, artifacts};
 
+use markup::Markup;
 use sample::{Size, report};
 
-/// Renders, and leaves the files where a person can look at them: `target/tmp/report/NAME/`.
-fn render(name: &str, input: &ReportInput) -> Vec<Artifact> {
-    let artifacts = artifacts(input).expect("a report");
+/// Renders, checks what must hold of every report, and leaves the files where a person can look at them:
+/// `target/tmp/report/NAME/`.
+fn render(name: &str, input: &ReportInput) -> Rendered {
+    let artifacts = artifacts(input).unwrap();
     let folder: PathBuf = [env!("CARGO_TARGET_TMPDIR"), "report", name].iter().collect();
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).unwrap();
     for artifact in &artifacts {
-        std::fs::write(folder.join(&artifact.name), &artifact.bytes).expect("a file");
+        std::fs::write(folder.join(&artifact.name), &artifact.bytes).unwrap();
     }
-    artifacts
+    let rendered = Rendered(artifacts);
+    for artifact in &rendered.0 {
+        if artifact.media_type.contains("svg") || artifact.media_type.contains("html") {
+            check_markup(&artifact.name, rendered.text(&artifact.name));
+        }
+        assert!(artifact.bytes.len() < 1_000_000 || artifact.name == "analysis.json", "{}", artifact.name);
+    }
+    rendered
+}
+
+struct Rendered(Vec<Artifact>);
+
+impl Rendered {
+    fn text(&self, name: &str) -> &str {
+        let artifact = self.0.iter().find(|artifact| artifact.name == name).unwrap();
+        std::str::from_utf8(&artifact.bytes).unwrap()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|artifact| artifact.name.as_str()).collect()
+    }
+
+    /// What the page says, without its mark-up.
+    fn words(&self) -> String {
+        Markup::parse(self.text("report.html")).unwrap().text
+    }
+}
+
+/// Well-formed, without scripts, and without anything that would be fetched.
+fn check_markup(name: &str, text: &str) {
+    let markup = Markup::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (tag, attributes) in &markup.elements {
+        assert!(
+            !["script", "link", "img", "iframe", "object", "embed", "image", "use"].contains(&tag.as_str()),
+            "{tag}"
+        );
+        for (attribute, value) in attributes {
+            assert!(
+                !attribute.starts_with("on") && attribute != "src" && attribute != "style",
+                "{attribute}"
+            );
+            assert!(attribute != "href" || value.starts_with('#'), "{value}");
+            assert!(!value.contains("url(") || value.starts_with("url(#"), "{value}");
+        }
+    }
+    let mut ids: Vec<&str> = markup.values("id").collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "{name} has an id twice");
+    for value in markup.values("fill").chain(markup.values("clip-path")) {
+        let target = value.strip_prefix("url(#").and_then(|rest| rest.strip_suffix(')'));
+        assert!(target.is_none_or(|id| ids.contains(&id)), "{name} has no {value}");
+    }
+    let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+    for scheme in ["http://", "https://", "file://", "@import", "javascript:"] {
+        assert!(!elsewhere.contains(scheme), "{name} names {scheme}");
+    }
 }
 
 #[test]
-fn a_hundred_runs() {
-    let artifacts = render("hundred", &report(Size::default()));
-    for a in &artifacts {
-        println!("{} {}", a.name, a.bytes.len());
+fn a_hundred_runs_of_which_three_went_wrong() {
+    let rendered = render("hundred", &report(Size::default()));
+    assert_eq!(
+        rendered.names(),
+        [
+            "report.html",
+            "analysis.json",
+            "alerts.jsonl",
+            "morse_graph.json",
+            "morse_graph.svg",
+            "morse_graph.dot",
+            "phase_portrait.svg"
+        ]
+    );
+    let words = rendered.words();
+    for said in [
+        "Diverged",
+        "Of 103 runs, 1 run has diverged (lr-3.0), 1 run behaves unusually (lr-0.8) and 1 run was in trouble and has \
+         come back (spike). The other 100 show nothing unusual.",
+        "Step 1,700, run lr-3.0. At its worst since step 3,700.",
+        "lead to attractor M4",
+        "with confidence 95 %",
+        "the header says 9,812 bytes, the file has 4,096",
+    ] {
+        assert!(words.contains(said), "{said}");
     }
+    assert_eq!(rendered.text("alerts.jsonl").lines().count(), 4);
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_in_whatever_order_runs_and_alerts_come() {
+    let small = Size { healthy: 9, checkpoints: 20, subdivisions: 10 };
+    let input = report(small);
+    let mut turned = report(small);
+    turned.runs.reverse();
+    turned.alerts.reverse();
+    let (once, again) = (artifacts(&input).unwrap(), artifacts(&turned).unwrap());
+    for (a, b) in once.iter().zip(&again).filter(|(a, _)| a.name != "analysis.json") {
+        assert_eq!(a, b, "{}", a.name);
+    }
+    assert_eq!(once, artifacts(&input).unwrap());
+}
+
+#[test]
+fn a_hundred_runs_of_a_thousand_checkpoints_stay_under_a_megabyte() {
+    render("heavy", &report(Size { healthy: 100, checkpoints: 1000, subdivisions: 18 }));
+}
+
+#[test]
+fn hostile_names_do_nothing() {
+    let mut input = report(Size { healthy: 5, checkpoints: 20, subdivisions: 10 });
+    let hostile = "\"><script>alert('x')</script></style></svg>{{ 7 * 7 }}&\u{202e}\0\n";
+    input.title = hostile.to_owned();
+    input.group.experiment = hostile.to_owned();
+    input.not_available.push(hostile.to_owned());
+    input.skipped.push((hostile.to_owned(), hostile.to_owned()));
+    input.versions.push((hostile.to_owned(), hostile.to_owned()));
+    for alert in &mut input.alerts {
+        alert.headline = hostile.to_owned();
+        alert.evidence = hostile.to_owned();
+        alert.advice = hostile.to_owned();
+        alert.not_checked = vec![hostile.to_owned()];
+    }
+    let rename = |name: &mut String| *name = format!("{hostile}{name}");
+    input.runs.iter_mut().for_each(|run| rename(&mut run.run));
+    input.alerts.iter_mut().for_each(|alert| rename(&mut alert.run));
+    let analysis = input.analysis.as_mut().unwrap();
+    analysis.trajectories.iter_mut().for_each(|trajectory| rename(&mut trajectory.run));
+    analysis.basins.outlook.iter_mut().for_each(|outlook| rename(&mut outlook.run));
+    analysis.projection.axes[0] = hostile.to_owned();
+    analysis.quality.low_confidence.push(hostile.to_owned());
+    let rendered = render("hostile", &input);
+    for name in ["report.html", "morse_graph.svg", "phase_portrait.svg"] {
+        let text = rendered.text(name);
+        assert!(!text.contains("<script") && !text.contains(['\u{202e}', '\0']), "{name}");
+    }
+    assert!(rendered.words().contains("<script>alert('x')</script>"), "shown, not run");
+    assert!(rendered.words().contains("{{ 7 * 7 }}"), "no template");
+}
+
+#[test]
+fn one_healthy_run() {
+    let mut input = report(Size { healthy: 1, ..Size::default() });
+    input.alerts.clear();
+    input.runs.retain(|run| run.run == "seed-000");
+    let analysis = input.analysis.as_mut().unwrap();
+    analysis.trajectories.retain(|trajectory| trajectory.run == "seed-000");
+    analysis.basins.outlook.retain(|outlook| outlook.run == "seed-000");
+    analysis.quality.low_confidence = vec!["the map was learned from one run only".to_owned()];
+    let words = render("one", &input).words();
+    assert!(words.contains("Healthy") && words.contains("Nothing unusual in 46 checkpoints of this run."));
+    assert!(words.contains("Low confidence."));
+    assert!(!words.contains("lead to attractor"), "nothing is concluded from a picture of low confidence");
+}
+
+#[test]
+fn nothing_is_said_before_there_is_enough() {
+    let mut input = report(Size { healthy: 1, checkpoints: 4, subdivisions: 10 });
+    input.alerts.clear();
+    input.analysis = Err("only 2 checkpoints have come; at least 8 are needed.".to_owned());
+    input.runs = vec![RunView {
+        run: "first".to_owned(),
+        steps: vec![0, 10],
+        weight_norms: vec![(0, 1.0), (10, 1.5)],
+        state: RunState::Training,
+        ..RunView::default()
+    }];
+    let rendered = render("early", &input);
+    assert_eq!(rendered.names(), ["report.html", "analysis.json", "alerts.jsonl"]);
+    let words = rendered.words();
+    assert!(words.contains("Not enough data") && words.contains("Let it train on."));
+    assert!(words.contains(
+        "There is no picture of the dynamics yet: only 2 checkpoints have come; at least 8 are needed."
+    ));
+    let document: AnalysisDocument = serde_json::from_str(rendered.text("analysis.json")).unwrap();
+    assert!(document.analysis.is_none() && document.no_analysis.is_some());
+}
+
+#[test]
+fn no_run_at_all() {
+    let mut input = report(Size { healthy: 1, checkpoints: 4, subdivisions: 10 });
+    input.alerts.clear();
+    input.runs.clear();
+    input.analysis = Err("no checkpoint has come".to_owned());
+    assert!(render("none", &input).words().contains("Not enough data"));
+}
+
+#[test]
+fn one_and_three_coordinates() {
+    render("one-dimension", &sample::in_dimension(1));
+    render("three-dimensions", &sample::in_dimension(3));
+}
+
+#[test]
+fn of_hundreds_of_morse_sets_the_telling_ones_are_drawn() {
+    let rendered = render("near-identity", &sample::near_identity());
+    let graph = rendered.text("morse_graph.svg");
+    assert_eq!(Markup::parse(graph).unwrap().values("class").filter(|class| *class == "node").count(), 25);
+    assert!(graph.contains("235 sets not shown"));
+    let all: serde_json::Value = serde_json::from_str(rendered.text("morse_graph.json")).unwrap();
+    assert_eq!(all["sets"].as_array().map(Vec::len), Some(260));
+}
+
+#[test]
+fn the_analysis_can_be_read_back() {
+    let input = report(Size { healthy: 3, checkpoints: 20, subdivisions: 14 });
+    let rendered = Rendered(artifacts(&input).unwrap());
+    let document: AnalysisDocument = serde_json::from_str(rendered.text("analysis.json")).unwrap();
+    assert_eq!(document.schema, 1);
+    assert_eq!(*document.id, *input.analysis_id);
+    assert_eq!(document.analysis.as_deref(), input.analysis.as_ref().ok());
+    assert_eq!(document.alerts, input.alerts);
+}
+
+#[test]
+fn values_that_are_not_finite_are_marked_and_break_nothing() {
+    let mut input = report(Size { healthy: 9, checkpoints: 20, subdivisions: 10 });
+    for (at, run) in input.runs.iter_mut().enumerate() {
+        let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0, 1e300, -1e300][at % 7];
+        for series in
+            [&mut run.logged_losses, &mut run.weight_norms, &mut run.update_ratios, &mut run.instability]
+        {
+            series[at].1 = bad;
+        }
+        run.evaluated_losses.iter_mut().for_each(|(_, loss)| *loss = f64::NAN);
+    }
+    let rendered = render("not-finite", &input);
+    for broken in ["NaN ", " inf", "Infinity"] {
+        assert!(!rendered.text("report.html").contains(&format!("d=\"M{broken}")));
+    }
+}
+
+#[test]
+fn pictures() {
+    let input = sample::tiny();
+    let rendered = render("tiny", &input);
+    insta::assert_snapshot!("morse_graph_dot", rendered.text("morse_graph.dot"));
+    insta::assert_snapshot!("morse_graph_json", rendered.text("morse_graph.json"));
+    let body = |name: &str| {
+        let text = rendered.text(name);
+        let drawn = &text[text.find("</style>").unwrap() + "</style>".len()..];
+        drawn.replace('>', ">\n").replace("\n</", "</")
+    };
+    insta::assert_snapshot!("morse_graph_svg", body("morse_graph.svg"));
+    insta::assert_snapshot!("phase_portrait_svg", body("phase_portrait.svg"));
+    insta::assert_snapshot!("report_words", rendered.words());
 }

@@ -302,44 +302,8 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
             .map(|point| (point.0 - x).hypot(point.1 - y))
             .fold(f64::INFINITY, f64::min)
     };
-    // Shapes of the Morse sets; the numbers follow the smallest cell, so from left to right.
-    let inside = |(x, y): (f64, f64)| -> Option<usize> {
-        let disc =
-            |cx: f64, cy: f64, rx: f64, ry: f64| ((x - cx) / rx).powi(2) + ((y - cy) / ry).powi(2) < 1.0;
-        if disc(-1.0, -0.16, 0.17, 0.11) {
-            Some(1)
-        } else if disc(1.0, 0.17, 0.12, 0.10) {
-            Some(4)
-        } else if disc(0.0, 0.01, 0.06, 0.05) {
-            Some(3)
-        } else if disc(-1.32, 1.48, 0.10, 0.035) {
-            Some(0)
-        } else if disc(-0.05, 1.95, 0.09, 0.04) {
-            Some(2)
-        } else if disc(1.62, 1.9, 0.05, 0.045) {
-            Some(5)
-        } else {
-            None
-        }
-    };
     let labels: Vec<Option<usize>> = (0..cells.count()).map(|cell| inside(cells.centre(cell))).collect();
-    let fates: Vec<Fate> = (0..cells.count())
-        .map(|cell| {
-            let (x, y) = cells.centre(cell);
-            let distance = near((x, y));
-            if distance > 0.26 {
-                Fate::Untrusted
-            } else if distance > 0.2 && flow_leaves((x, y), &near) {
-                Fate::Escapes
-            } else if (x + 0.04 * y).abs() < 0.05 + 0.03 * y.abs() {
-                Fate::Undecided
-            } else if x < 0.0 {
-                Fate::Certain(1)
-            } else {
-                Fate::Certain(4)
-            }
-        })
-        .collect();
+    let fates: Vec<Fate> = (0..cells.count()).map(|cell| fate(cells.centre(cell), &near)).collect();
     let trusted = fates.iter().filter(|fate| **fate != Fate::Untrusted).count() as f64 / cells.count() as f64;
     let trajectories: Vec<Trajectory> = paths
         .iter()
@@ -392,23 +356,7 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
         lag: Lag { steps: 15 * stride, pairs: 3_106, runs: size.healthy },
         candidates: candidates(stride),
         trajectories,
-        surrogate: Surrogate {
-            kernel: Kernel::Matern52,
-            outputs: vec![
-                Hyperparameters {
-                    length_scales: vec![1.31, 2.4],
-                    signal_variance: 3.2,
-                    noise_variance: 0.012,
-                    log_marginal_likelihood: 812.4,
-                };
-                2
-            ],
-            widening: Some(4.86),
-            bending: Some(vec![0.004, 0.003]),
-            pairs: 3_106,
-            centres: 2_000,
-            neglected_variance: 2.1e-4,
-        },
+        surrogate: surrogate(),
         grid: Grid {
             lower: cells.lower.to_vec(),
             upper: cells.upper.to_vec(),
@@ -416,29 +364,87 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
             cells: cells.count(),
             edges: 812_331,
         },
-        quality: Quality {
-            explained_variance: 0.811,
-            skill: vec![0.987, 0.962],
-            displacement_skill: vec![0.914, 0.902],
-            skill_over_persistence: 0.931,
-            negative_log_predictive_density: -1.84,
-            nominal_coverage: 0.95,
-            coverage: 0.937,
-            trusted_points: 0.968,
-            trusted_cells: trusted,
-            confidence: Some(0.95),
-            assessed_runs: 20,
-            left_out: LeftOut { without_predictions: 0, far: 9, disturbed: 31 },
-            low_confidence: Vec::new(),
-        },
+        quality: quality(trusted),
         morse_graph: MorseGraph { sets, edges: vec![(0, 1), (2, 0), (2, 3), (3, 1), (3, 4)] },
         basins: Basins { fates: runs_of(&fates), sizes, outlook },
     }
 }
 
+fn surrogate() -> Surrogate {
+    let process = Hyperparameters {
+        length_scales: vec![1.31, 2.4],
+        signal_variance: 3.2,
+        noise_variance: 0.012,
+        log_marginal_likelihood: 812.4,
+    };
+    Surrogate {
+        kernel: Kernel::Matern52,
+        outputs: vec![process; 2],
+        widening: Some(4.86),
+        bending: Some(vec![0.004, 0.003]),
+        pairs: 3_106,
+        centres: 2_000,
+        neglected_variance: 2.1e-4,
+    }
+}
+
+fn quality(trusted_cells: f64) -> Quality {
+    Quality {
+        explained_variance: 0.811,
+        skill: vec![0.987, 0.962],
+        displacement_skill: vec![0.914, 0.902],
+        skill_over_persistence: 0.931,
+        negative_log_predictive_density: -1.84,
+        nominal_coverage: 0.9,
+        coverage: 0.884,
+        trusted_points: 0.968,
+        trusted_cells,
+        confidence: Some(0.95),
+        assessed_runs: 20,
+        left_out: LeftOut { without_predictions: 0, far: 9, disturbed: 31 },
+        low_confidence: Vec::new(),
+    }
+}
+
+/// The shapes of the Morse sets; the numbers follow the smallest cell, so from left to right.
+fn inside((x, y): (f64, f64)) -> Option<usize> {
+    let disc = |cx: f64, cy: f64, rx: f64, ry: f64| ((x - cx) / rx).powi(2) + ((y - cy) / ry).powi(2) < 1.0;
+    if disc(-1.0, -0.16, 0.17, 0.11) {
+        Some(1)
+    } else if disc(1.0, 0.17, 0.12, 0.10) {
+        Some(4)
+    } else if disc(0.0, 0.01, 0.06, 0.05) {
+        Some(3)
+    } else if disc(-1.32, 1.48, 0.10, 0.035) {
+        Some(0)
+    } else if disc(-0.05, 1.95, 0.09, 0.04) {
+        Some(2)
+    } else if disc(1.62, 1.9, 0.05, 0.045) {
+        Some(5)
+    } else {
+        None
+    }
+}
+
+/// What becomes of a place.
+fn fate((x, y): (f64, f64), near: &impl Fn((f64, f64)) -> f64) -> Fate {
+    let distance = near((x, y));
+    if distance > 0.26 {
+        Fate::Untrusted
+    } else if distance > 0.16 && (x.abs() > 1.2 || y > 2.0) && flow_leaves((x, y), near) {
+        Fate::Escapes
+    } else if (x + 0.04 * y).abs() < 0.05 + 0.03 * y.abs() {
+        Fate::Undecided
+    } else if x < 0.0 {
+        Fate::Certain(1)
+    } else {
+        Fate::Certain(4)
+    }
+}
+
 /// Whether the flow goes away from the data.
 fn flow_leaves(point: (f64, f64), near: &impl Fn((f64, f64)) -> f64) -> bool {
-    near(flow(point, 0.2)) > near(point) - 0.01
+    near(flow(point, 0.2)) > near(point) - 0.1
 }
 
 fn set(
@@ -515,4 +521,183 @@ fn candidates(stride: u64) -> Vec<Candidate> {
         candidate(5, [0.992, 0.978], 0.74, 2.6, "moves by less than 3 cells in one lag"),
         candidate(15, [0.987, 0.962], 0.931, 7.4, ""),
     ]
+}
+
+/// The same training seen in one coordinate or in three.
+pub(super) fn in_dimension(dimension: usize) -> ReportInput {
+    let mut input = report(Size { healthy: 30, ..Size::default() });
+    let analysis = input.analysis.as_mut().expect("an analysis");
+    let per_axis: Vec<usize> = if dimension == 1 { vec![64] } else { vec![32, 32, 16] };
+    let lower = [-2.1, -0.75, -1.2];
+    let upper = [2.1, 2.45, 1.2];
+    let depth = |x: f64, y: f64| 0.35 * x * y;
+    for trajectory in &mut analysis.trajectories {
+        for point in &mut trajectory.points {
+            point.push(depth(point[0], point[1]));
+            point.truncate(dimension);
+        }
+    }
+    let cells: usize = per_axis.iter().product();
+    let centre = |cell: usize| {
+        let mut rest = cell;
+        let mut point = vec![0.0; dimension];
+        for axis in (0..dimension).rev() {
+            let at = rest % per_axis[axis];
+            rest /= per_axis[axis];
+            point[axis] =
+                lower[axis] + (at as f64 + 0.5) * (upper[axis] - lower[axis]) / per_axis[axis] as f64;
+        }
+        point
+    };
+    let label = |cell: usize| {
+        let point = centre(cell);
+        let near = |x: f64, z: f64, size: f64| {
+            let third = point.get(2).map_or(0.0, |at| at - z);
+            (point[0] - x).hypot(third) < size && point.get(1).is_none_or(|y| (y - 0.0).abs() < 0.25)
+        };
+        [(-1.0, 0.0, 0.2, 1), (1.0, 0.0, 0.16, 4), (0.0, 0.0, 0.09, 3)]
+            .into_iter()
+            .find(|(x, z, size, _)| near(*x, *z, *size))
+            .map(|found| found.3)
+    };
+    let labels: Vec<Option<usize>> = (0..cells).map(label).collect();
+    let fates: Vec<Fate> = (0..cells)
+        .map(centre)
+        .map(|point| {
+            let off = point.get(2).map_or(0.0, |z| (z - depth(point[0], point[1])).abs());
+            match point[0] {
+                x if off > 0.4 || x.abs() > 1.8 => Fate::Untrusted,
+                x if x.abs() < 0.12 => Fate::Undecided,
+                x if x < 0.0 => Fate::Certain(1),
+                _ => Fate::Certain(4),
+            }
+        })
+        .collect();
+    for (id, set) in analysis.morse_graph.sets.iter_mut().enumerate() {
+        let mut first = 0;
+        set.cells.clear();
+        for (label, length) in runs_of(&labels) {
+            if label == Some(id) {
+                set.cells.push((first, length));
+            }
+            first += length;
+        }
+        set.size = set.cells.iter().map(|span| span.1).sum();
+        set.lower.resize(dimension, -0.2);
+        set.upper.resize(dimension, 0.2);
+    }
+    analysis.grid = Grid {
+        lower: lower[..dimension].to_vec(),
+        upper: upper[..dimension].to_vec(),
+        cells_per_axis: per_axis.clone(),
+        cells,
+        edges: 9_000,
+    };
+    analysis.basins.fates = runs_of(&fates);
+    analysis.projection.axes = (1..=dimension).map(|axis| format!("predictions, component {axis}")).collect();
+    analysis.projection.explained_variance = [0.627, 0.184, 0.071][..dimension].to_vec();
+    input
+}
+
+/// A map so near to the identity that it has hundreds of Morse sets.
+pub(super) fn near_identity() -> ReportInput {
+    let mut input = report(Size { healthy: 12, ..Size::default() });
+    let analysis = input.analysis.as_mut().expect("an analysis");
+    let rows = analysis.grid.cells_per_axis[1];
+    let graph = &mut analysis.morse_graph;
+    let mut chance = Chance(3);
+    for _ in 0..240 {
+        let cell = (20 + (chance.uniform() * 90.0) as usize) * rows + 20 + (chance.uniform() * 90.0) as usize;
+        let mut set = graph.sets[0].clone();
+        set.cells = vec![(cell, 2)];
+        set.size = 2;
+        set.visits.clear();
+        let id = graph.sets.len();
+        graph.sets.push(set);
+        let above = (chance.uniform() * id as f64) as usize;
+        graph.edges.push((id, above));
+    }
+    for attractor in 0..14 {
+        let mut set = graph.sets[1].clone();
+        set.cells = vec![((25 + attractor * 5) * rows + 30, 3)];
+        set.size = 3;
+        set.visits.truncate(attractor);
+        let id = graph.sets.len();
+        graph.sets.push(set);
+        graph.edges.extend([(6 + attractor, id), (90 + attractor * 3, id)]);
+    }
+    graph.edges.sort_unstable();
+    analysis.quality.low_confidence = vec![
+        "the map was learned from one run only, so it is not known how a new run would behave".to_owned(),
+        "the map was learned from only 38 pairs of checkpoints".to_owned(),
+    ];
+    input
+}
+
+/// A picture small enough to be read: 4 × 4 cells, three Morse sets, two runs.
+pub(super) fn tiny() -> ReportInput {
+    let mut input = report(Size { healthy: 1, checkpoints: 12, subdivisions: 4 });
+    input.alerts.retain(|alert| alert.run == "lr-0.8");
+    let kept = ["lr-0.8", "seed-000"];
+    input.runs.retain(|run| kept.contains(&run.run.as_str()));
+    let analysis = input.analysis.as_mut().expect("an analysis");
+    analysis.trajectories.retain(|trajectory| kept.contains(&trajectory.run.as_str()));
+    analysis.grid = Grid {
+        lower: vec![0.0, 0.0],
+        upper: vec![4.0, 4.0],
+        cells_per_axis: vec![4, 4],
+        cells: 16,
+        edges: 31,
+    };
+    let paths = [vec![(0.5, 3.5), (1.2, 2.0), (0.5, 0.5)], vec![(3.5, 3.5), (2.2, 2.0), (3.6, 0.4)]];
+    for (trajectory, path) in analysis.trajectories.iter_mut().zip(paths) {
+        trajectory.steps = vec![0, 100, 200];
+        trajectory.points = path.into_iter().map(|(x, y)| vec![x, y]).collect();
+        trajectory.losses = vec![Some(1.5), Some(0.4), Some(0.25)];
+        trajectory.morse_sets = vec![None; 3];
+    }
+    analysis.trajectories[0].morse_sets[2] = Some(0);
+    analysis.trajectories[1].morse_sets[2] = Some(2);
+    let set = |cells: Vec<(usize, usize)>, role: Role, run: Option<&str>| {
+        let size = cells.iter().map(|span| span.1).sum();
+        let visit = |run: &str| Visit {
+            run: run.to_owned(),
+            checkpoints: 1,
+            first_step: 200,
+            last_step: 200,
+            ends_here: true,
+        };
+        MorseSet {
+            cells,
+            size,
+            volume_share: size as f64 / 16.0,
+            lower: vec![0.0, 0.0],
+            upper: vec![1.0, 1.0],
+            role,
+            loss: run.map(|_| LossSummary { min: 0.25, median: 0.25, count: 1 }),
+            visits: run.map(visit).into_iter().collect(),
+        }
+    };
+    analysis.morse_graph = MorseGraph {
+        sets: vec![
+            set(vec![(0, 2)], Role::Attractor, Some("lr-0.8")),
+            set(vec![(6, 1)], Role::Intermediate, None),
+            set(vec![(12, 1)], Role::Open, Some("seed-000")),
+        ],
+        edges: vec![(1, 0), (1, 2)],
+    };
+    analysis.basins = Basins {
+        fates: vec![
+            (Fate::Certain(0), 7),
+            (Fate::Untrusted, 1),
+            (Fate::Escapes, 2),
+            (Fate::Undecided, 1),
+            (Fate::Untrusted, 1),
+            (Fate::Escapes, 3),
+            (Fate::Untrusted, 1),
+        ],
+        sizes: vec![(0, 7, 6)],
+        outlook: Vec::new(),
+    };
+    input
 }
