@@ -97,7 +97,7 @@ pub struct SurrogateParameters {
     pub enclosure: Enclosure,
     /// A cell is trusted where, at its corners, the standard deviation of what is learned about each coordinate (its
     /// displacement in one lag; with a zero prior mean the next point itself) is below this share of its spread in
-    /// the pairs. Noise of single steps does not count.
+    /// the pairs, and below nine tenths of what it would be without data. Noise of single steps does not count.
     pub trust: f64,
 }
 
@@ -105,9 +105,9 @@ impl Default for SurrogateParameters {
     fn default() -> Self {
         Self {
             kernel: Kernel::Matern52,
-            prior_mean: PriorMean::Displacement,
-            enclosure: Enclosure::Confidence(0.95),
-            trust: 0.5,
+            prior_mean: PriorMean::Affine,
+            enclosure: Enclosure::Padding,
+            trust: 1.0,
         }
     }
 }
@@ -126,7 +126,10 @@ pub enum Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PriorMean {
-    /// The identity plus the mean displacement.
+    /// The identity plus the affine displacement that fits the pairs best: where data end, training goes on slowing
+    /// down (or speeding up) as it did there, so that a fixed point just ahead of all runs is found.
+    Affine,
+    /// The identity plus the mean displacement: where data end, training drifts on for ever.
     Displacement,
     /// Zero, as in Eslami et al. 2021.
     Zero,

@@ -56,6 +56,16 @@ pub enum EngineError {
         /// Length here.
         found: usize,
     },
+    /// No checkpoint is left to learn from.
+    #[error(
+        "none of {checkpoints} checkpoints can be learned from, {disturbed} of them covered by alerts: wait for healthy training, or resolve the alerts"
+    )]
+    NothingToLearnFrom {
+        /// Checkpoints there are.
+        checkpoints: usize,
+        /// Those that alerts cover.
+        disturbed: usize,
+    },
     /// Function space was asked for, but there are too few predictions.
     #[error(
         "only {found} of {snapshots} checkpoints have predictions on the probe batch, which function space needs: set up the evaluator, or choose the projection `pca`"

@@ -7,11 +7,124 @@
 mod analysis;
 mod cancel;
 mod control;
+mod describe;
 pub mod dynamics;
 mod error;
 pub mod grid;
+mod points;
+mod projection;
+mod quality;
+mod random;
+mod statistics;
+pub mod surrogate;
+mod trajectories;
 
 pub use analysis::*;
 pub use cancel::Cancel;
 pub use control::Control;
 pub use error::EngineError;
+pub use points::Points;
+
+use describe::Findings;
+use dynamics::{BoxMap, MorseDecomposition, Widening};
+use grid::{MAX_DIMENSION, Rect, UniformGrid};
+use projection::{Coordinates, choose};
+use surrogate::{Enclosing, FittedMap, simultaneous};
+use trajectories::Group;
+
+/// Analyses runs that belong together: from their checkpoints to a Morse graph, the basins of its attractors, and how
+/// far both can be trusted.
+///
+/// The runs may come in any order; those without checkpoints are passed over.
+///
+/// # Errors
+/// [`EngineError`] says what to change: in the runs, in the parameters, or by waiting for more checkpoints.
+pub fn analyze(
+    runs: &[RunSeries],
+    parameters: &Parameters,
+    control: &Control,
+) -> Result<Analysis, EngineError> {
+    check(parameters)?;
+    let group = Group::new(runs)?;
+
+    control.report("projection", 0.0);
+    let choice = choose(&group, parameters, control)?;
+
+    control.report("surrogate", 0.0);
+    let surrogate = &parameters.surrogate;
+    let hyperparameters = choice.hyperparameters(surrogate, control)?;
+    let fitted = FittedMap::given(&choice.pairs, surrogate, &hyperparameters)?;
+
+    control.report("map", 0.0);
+    let grid =
+        UniformGrid::new(domain(&choice.coordinates, parameters.grid.margin), parameters.grid.subdivisions)?;
+    let (widening, bending) = match surrogate.enclosure {
+        Enclosure::Padding => (None, None),
+        Enclosure::Confidence(probability) => {
+            let (corners, inside) = simultaneous(&fitted, &grid, probability);
+            (Some(corners), Some(inside))
+        }
+    };
+    let enclosing = Enclosing::new(&fitted, widening.unwrap_or(0.0), surrogate.trust);
+    let beyond_corners = bending.as_deref().map_or(Widening::CellWidth, Widening::By);
+    let map = BoxMap::from_corners(&grid, &enclosing, beyond_corners, parameters.grid.mode, control)?;
+
+    control.report("recurrence", 0.0);
+    let morse = MorseDecomposition::of(&map, control)?;
+
+    control.report("quality", 0.0);
+    let assessment = choice.assess(surrogate, &hyperparameters, control)?;
+    Findings {
+        parameters,
+        choice: &choice,
+        fitted: &fitted,
+        widening,
+        bending,
+        map: &map,
+        morse: &morse,
+        assessment,
+    }
+    .describe(control)
+}
+
+/// Refuses parameters before memory is taken.
+fn check(parameters: &Parameters) -> Result<(), EngineError> {
+    let Parameters { dimension, surrogate, grid, .. } = parameters;
+    if !(1..=MAX_DIMENSION).contains(dimension) {
+        return Err(EngineError::Dimension { dimension: *dimension });
+    }
+    if grid.subdivisions > grid::MAX_SUBDIVISIONS {
+        return Err(EngineError::TooManyCells { subdivisions: grid.subdivisions });
+    }
+    let refuse = |name, value, need| Err(EngineError::Parameter { name, value, need });
+    if surrogate.trust.is_nan() || surrogate.trust <= 0.0 {
+        return refuse("trust", surrogate.trust, "above 0");
+    }
+    if let Enclosure::Confidence(probability) = surrogate.enclosure
+        && !(probability > 0.0 && probability < 1.0)
+    {
+        return refuse("confidence", probability, "between 0 and 1, both excluded");
+    }
+    let (Margin::Share(margin) | Margin::Absolute(margin)) = grid.margin;
+    if !(margin >= 0.0 && margin.is_finite()) {
+        return refuse("margin", margin, "finite and not below 0");
+    }
+    if parameters.lag == LagChoice::Steps(0) {
+        return refuse("lag", 0.0, "at least 1 step");
+    }
+    Ok(())
+}
+
+/// The bounding box of what may be learned from, with a margin on each side.
+fn domain(coordinates: &Coordinates<'_>, margin: Margin) -> Rect {
+    let ends = |axis| {
+        let (low, high) = coordinates.range(axis);
+        let margin = match margin {
+            Margin::Share(share) => share * (high - low),
+            Margin::Absolute(length) => length,
+        };
+        (low - margin, high + margin)
+    };
+    let (lower, upper): (Vec<f64>, Vec<f64>) = (0..coordinates.dimension()).map(ends).unzip();
+    Rect::new(&lower, &upper)
+}

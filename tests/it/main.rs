@@ -5,8 +5,10 @@
 mod checkpoint;
 mod cli;
 mod engine_ground_truth;
+mod engine_iris;
 mod evaluator;
 mod fixtures;
+mod iris;
 mod layers;
 #[cfg(feature = "torch")]
 mod libtorch;

@@ -1,0 +1,255 @@
+//! From what was computed to plain data.
+
+use super::dynamics::{BoxMap, MorseDecomposition, RecurrentSet};
+use super::grid::UniformGrid;
+use super::projection::Choice;
+use super::quality::{Assessment, NOMINAL_COVERAGE};
+use super::statistics::median;
+use super::surrogate::{FittedMap, GaussianProcess};
+use super::trajectories::Path;
+use super::{
+    Analysis, Basins, Control, Enclosure, EngineError, Fate, Grid, LossSummary, MorseGraph, MorseSet,
+    Outlook, Parameters, Quality, Role, Surrogate, Trajectory, Visit,
+};
+
+/// Fewer runs than this, and nothing is known of new ones.
+const FEW_RUNS: usize = 3;
+
+/// Fewer pairs than this for each coordinate are few.
+const FEW_PAIRS: usize = 20;
+
+/// All results of an analysis.
+pub(super) struct Findings<'a> {
+    pub(super) parameters: &'a Parameters,
+    pub(super) choice: &'a Choice<'a>,
+    pub(super) fitted: &'a FittedMap,
+    pub(super) widening: Option<f64>,
+    pub(super) bending: Option<Vec<f64>>,
+    pub(super) map: &'a BoxMap,
+    pub(super) morse: &'a MorseDecomposition,
+    pub(super) assessment: Assessment,
+}
+
+impl Findings<'_> {
+    pub(super) fn describe(self, control: &Control) -> Result<Analysis, EngineError> {
+        let grid = self.map.grid();
+        let cells: Vec<Vec<Option<u32>>> = self
+            .paths()
+            .iter()
+            .map(|path| path.points.rows().map(|point| grid.cell_at(point)).collect())
+            .collect();
+        let sets: Vec<Vec<Option<usize>>> = cells
+            .iter()
+            .map(|cells| cells.iter().map(|cell| cell.and_then(|cell| self.morse.set_of(cell))).collect())
+            .collect();
+        let basins = self.basins(&cells, control)?;
+        let quality = self.quality(&cells);
+        Ok(Analysis {
+            parameters: self.parameters.clone(),
+            projection: self.choice.coordinates.projection.clone(),
+            lag: self.choice.pairs.lag(),
+            candidates: self.choice.candidates.clone(),
+            trajectories: self.trajectories(&sets),
+            morse_graph: self.morse_graph(&sets),
+            grid: describe_grid(self.map),
+            basins,
+            quality,
+            surrogate: self.surrogate(),
+        })
+    }
+
+    fn paths(&self) -> &[Path<'_>] {
+        &self.choice.coordinates.paths
+    }
+
+    fn trajectories(&self, sets: &[Vec<Option<usize>>]) -> Vec<Trajectory> {
+        let describe = |(path, sets): (&Path<'_>, &Vec<Option<usize>>)| Trajectory {
+            run: path.run.run.clone(),
+            steps: path.steps.clone(),
+            points: path.points.rows().map(<[f64]>::to_vec).collect(),
+            losses: path.losses.clone(),
+            morse_sets: sets.clone(),
+        };
+        self.paths().iter().zip(sets).map(describe).collect()
+    }
+
+    fn surrogate(self) -> Surrogate {
+        let processes = self.fitted.processes();
+        let of_axis = |axis| self.fitted.process(axis).0.hyperparameters().clone();
+        Surrogate {
+            kernel: self.parameters.surrogate.kernel,
+            outputs: (0..self.fitted.dimension()).map(of_axis).collect(),
+            widening: self.widening,
+            bending: self.bending,
+            pairs: self.fitted.pairs(),
+            centres: processes.iter().map(GaussianProcess::centres).max().unwrap_or(0),
+            neglected_variance: processes.iter().map(GaussianProcess::neglected_variance).fold(0.0, f64::max),
+        }
+    }
+
+    fn morse_graph(&self, sets: &[Vec<Option<usize>>]) -> MorseGraph {
+        let describe = |(number, set): (usize, &RecurrentSet)| {
+            let grid = self.map.grid();
+            let (lower, upper) = bounding_box(grid, set);
+            MorseSet {
+                cells: set.cells.iter().map(|&(first, length)| (first as usize, length as usize)).collect(),
+                size: set.size,
+                volume_share: set.size as f64 / f64::from(grid.cells()),
+                lower,
+                upper,
+                role: set.role,
+                loss: self.loss_inside(number, sets),
+                visits: self.visits(number, sets),
+            }
+        };
+        MorseGraph {
+            sets: self.morse.sets().iter().enumerate().map(describe).collect(),
+            edges: self.morse.edges().to_vec(),
+        }
+    }
+
+    fn loss_inside(&self, number: usize, sets: &[Vec<Option<usize>>]) -> Option<LossSummary> {
+        let points = self.paths().iter().zip(sets).flat_map(|(path, sets)| path.losses.iter().zip(sets));
+        let mut losses: Vec<f64> =
+            points.filter(|(_, set)| **set == Some(number)).filter_map(|(loss, _)| *loss).collect();
+        let middle = median(&mut losses);
+        losses.first().map(|&min| LossSummary { min, median: middle, count: losses.len() })
+    }
+
+    fn visits(&self, number: usize, sets: &[Vec<Option<usize>>]) -> Vec<Visit> {
+        let visit = |(path, sets): (&Path<'_>, &Vec<Option<usize>>)| {
+            let mut steps =
+                path.steps.iter().zip(sets).filter(|(_, set)| **set == Some(number)).map(|(step, _)| *step);
+            let first_step = steps.next()?;
+            let (last_step, others) = steps.fold((first_step, 0), |(_, count), step| (step, count + 1));
+            Some(Visit {
+                run: path.run.run.clone(),
+                checkpoints: others + 1,
+                first_step,
+                last_step,
+                ends_here: sets.last() == Some(&Some(number)),
+            })
+        };
+        self.paths().iter().zip(sets).filter_map(visit).collect()
+    }
+
+    fn fate(&self, cell: u32) -> Fate {
+        if self.map.is_unknown(cell) { Fate::Untrusted } else { self.morse.fates().of_vertex(cell) }
+    }
+
+    fn basins(&self, cells: &[Vec<Option<u32>>], control: &Control) -> Result<Basins, EngineError> {
+        let mut fates: Vec<(Fate, usize)> = Vec::new();
+        for cell in 0..self.map.grid().cells() {
+            let fate = self.fate(cell);
+            match fates.last_mut() {
+                Some((last, length)) if *last == fate => *length += 1,
+                _ => fates.push((fate, 1)),
+            }
+        }
+        let attractors = self.morse.sets().iter().enumerate().filter(|(_, set)| set.role == Role::Attractor);
+        let sizes = attractors.map(|(number, _)| {
+            let (certain, singleton) = self.morse.fates().basin_sizes(number);
+            (number, certain, singleton)
+        });
+        let last: Vec<Option<u32>> = cells.iter().map(|cells| cells.last().copied().flatten()).collect();
+        let inside: Vec<u32> = last.iter().copied().flatten().collect();
+        let mut reachable = self.morse.reachable_from(self.map, &inside, control)?.into_iter();
+        let outlook = self.paths().iter().zip(last).map(|(path, cell)| Outlook {
+            run: path.run.run.clone(),
+            fate: cell.map(|cell| self.fate(cell)),
+            reachable: cell.and_then(|_| reachable.next()).unwrap_or_default(),
+        });
+        Ok(Basins { fates, sizes: sizes.collect(), outlook: outlook.collect() })
+    }
+
+    fn quality(&self, cells: &[Vec<Option<u32>>]) -> Quality {
+        let known = |cell: &Option<u32>| cell.is_some_and(|cell| !self.map.is_unknown(cell));
+        let points: usize = cells.iter().map(Vec::len).sum();
+        let trusted = cells.iter().flatten().filter(|cell| known(cell)).count();
+        let assessment = &self.assessment;
+        let mut quality = Quality {
+            explained_variance: self.choice.coordinates.projection.explained_variance.iter().sum(),
+            skill: assessment.skill.clone(),
+            displacement_skill: assessment.displacement_skill.clone(),
+            skill_over_persistence: assessment.skill_over_persistence,
+            negative_log_predictive_density: assessment.negative_log_predictive_density,
+            nominal_coverage: NOMINAL_COVERAGE,
+            coverage: assessment.coverage,
+            trusted_points: trusted as f64 / points as f64,
+            trusted_cells: self.map.known_cells() as f64 / f64::from(self.map.grid().cells()),
+            confidence: match self.parameters.surrogate.enclosure {
+                Enclosure::Confidence(probability) => Some(probability),
+                Enclosure::Padding => None,
+            },
+            assessed_runs: assessment.runs,
+            left_out: self.choice.coordinates.left_out,
+            low_confidence: Vec::new(),
+        };
+        quality.low_confidence = self.doubts(&quality);
+        quality
+    }
+
+    /// Why the picture should not be relied on, in plain words.
+    fn doubts(&self, quality: &Quality) -> Vec<String> {
+        let lag = self.choice.pairs.lag();
+        let mut doubts = Vec::new();
+        if let Some(shortcomings) = &self.choice.shortcomings {
+            doubts.push(format!(
+                "no combination of coordinates and lag is good enough; of the best: {shortcomings}"
+            ));
+        }
+        if lag.runs < FEW_RUNS {
+            let runs = if lag.runs == 1 { "one run".into() } else { format!("{} runs", lag.runs) };
+            doubts.push(format!(
+                "the map was learned from {runs} only, so it is not known how a new run would behave"
+            ));
+        }
+        if lag.pairs < FEW_PAIRS * self.fitted.dimension() {
+            doubts.push(format!("the map was learned from only {} pairs of checkpoints", lag.pairs));
+        }
+        let skill = quality.skill.iter().copied().fold(f64::INFINITY, f64::min);
+        if self.choice.shortcomings.is_none() && skill < 0.3 {
+            doubts.push(format!("the map predicts runs that it has not seen hardly better than their mean does (R² {skill:.2})"));
+        }
+        if self.choice.shortcomings.is_none() && quality.skill_over_persistence < 0.3 {
+            doubts.push(format!(
+                "the map predicts runs that it has not seen hardly better than saying that nothing moves (it removes {:.0} % of that error)",
+                100.0 * quality.skill_over_persistence.max(0.0)
+            ));
+        }
+        if quality.coverage < quality.nominal_coverage - 0.15 {
+            doubts.push(format!(
+                "the map is too sure of itself: {:.0} % of what runs did lies in intervals that should hold {:.0} %",
+                100.0 * quality.coverage,
+                100.0 * quality.nominal_coverage
+            ));
+        }
+        if quality.trusted_points < 0.5 {
+            doubts.push(format!(
+                "at {:.0} % of the checkpoints the map is not known well enough: more runs are needed",
+                100.0 * (1.0 - quality.trusted_points)
+            ));
+        }
+        doubts
+    }
+}
+
+fn describe_grid(map: &BoxMap) -> Grid {
+    let grid = map.grid();
+    Grid {
+        lower: grid.domain().lower().to_vec(),
+        upper: grid.domain().upper().to_vec(),
+        cells_per_axis: (0..grid.dimension()).map(|axis| grid.cells_along(axis) as usize).collect(),
+        cells: grid.cells() as usize,
+        edges: map.edges(),
+    }
+}
+
+fn bounding_box(grid: &UniformGrid, set: &RecurrentSet) -> (Vec<f64>, Vec<f64>) {
+    let mut hull = grid.rect(set.first());
+    for cell in set.iter() {
+        let rect = grid.rect(cell);
+        hull.include(rect.lower(), rect.upper());
+    }
+    (hull.lower().to_vec(), hull.upper().to_vec())
+}

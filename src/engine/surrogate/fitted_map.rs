@@ -1,0 +1,246 @@
+//! The map of one lag: a Gaussian process for each coordinate, in the projection's units.
+
+use rayon::prelude::*;
+
+use super::standardise::{Standardisation, Trend};
+use super::{GaussianProcess, Specification};
+use crate::engine::statistics::standard_deviation;
+use crate::engine::trajectories::Pairs;
+use crate::engine::{Control, EngineError, Hyperparameters, Points, PriorMean, SurrogateParameters};
+
+/// How the search for hyperparameters is narrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::engine) struct Search<'a> {
+    /// Whether only candidates are to be compared: fewer pairs, one start.
+    pub(in crate::engine) quick: bool,
+    /// Least length scale, in spreads of the inputs. It does not bind a zero prior mean, which is as scikit-learn's.
+    pub(in crate::engine) least_scale: f64,
+    /// Where to begin.
+    pub(in crate::engine) start: Option<&'a [Hyperparameters]>,
+}
+
+/// Pairs and steps of a quick search.
+const QUICK_PAIRS: usize = 128;
+const QUICK_STEPS: usize = 20;
+
+/// z ↦ z + trend(z) + g(z) with an affine trend and a Gaussian process g on standardised scales; with a zero prior mean
+/// z ↦ g(z) on raw ones, all coordinates sharing their hyperparameters, as scikit-learn would.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct FittedMap {
+    prior_mean: PriorMean,
+    input: Standardisation,
+    outputs: Vec<Output>,
+    /// One for each coordinate, or one for all.
+    processes: Vec<GaussianProcess>,
+    pairs: usize,
+}
+
+/// Where points go, and how well that is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) struct Images {
+    pub(in crate::engine) mean: Points,
+    /// Standard deviation of the map, without noise.
+    pub(in crate::engine) deviation: Points,
+}
+
+/// What is added to a process, and by how much it is multiplied, to give what is learned about a coordinate.
+#[derive(Clone, Debug, PartialEq)]
+struct Output {
+    trend: Trend,
+    scale: f64,
+    /// Standard deviation over the pairs of what is learned.
+    spread: f64,
+}
+
+/// Standardised inputs and targets.
+struct Task {
+    input: Standardisation,
+    outputs: Vec<Output>,
+    inputs: Points,
+    /// Columns that share their hyperparameters.
+    targets: Vec<Points>,
+}
+
+impl Task {
+    fn new(pairs: &Pairs, prior_mean: PriorMean) -> Self {
+        let dimension = pairs.from.dimension();
+        let learned = match prior_mean {
+            PriorMean::Zero => pairs.to.clone(),
+            PriorMean::Affine | PriorMean::Displacement => {
+                let displacement = |(from, to): (&[f64], &[f64])| -> Vec<f64> {
+                    to.iter().zip(from).map(|(to, from)| to - from).collect()
+                };
+                Points::from_rows(dimension, pairs.from.rows().zip(pairs.to.rows()).map(displacement))
+            }
+        };
+        let input = match prior_mean {
+            PriorMean::Zero => Standardisation::identity(dimension),
+            PriorMean::Affine | PriorMean::Displacement => Standardisation::of(&pairs.from),
+        };
+        let inputs = input.apply(&pairs.from);
+        let (outputs, columns): (Vec<Output>, Vec<Vec<f64>>) =
+            (0..dimension).map(|axis| Output::of(&inputs, learned.column(axis), prior_mean)).unzip();
+        let columns_of = |axes: std::ops::Range<usize>| {
+            let row = |number: usize| axes.clone().map(|axis| columns[axis][number]).collect::<Vec<_>>();
+            Points::from_rows(axes.len(), (0..pairs.len()).map(row))
+        };
+        let targets = match prior_mean {
+            PriorMean::Zero => vec![columns_of(0..dimension)],
+            PriorMean::Affine | PriorMean::Displacement => {
+                (0..dimension).map(|axis| columns_of(axis..axis + 1)).collect()
+            }
+        };
+        Self { input, outputs, inputs, targets }
+    }
+}
+
+impl Output {
+    /// The trend of what is learned about one coordinate, and what remains, brought to spread one.
+    fn of(
+        inputs: &Points,
+        learned: impl Iterator<Item = f64> + Clone,
+        prior_mean: PriorMean,
+    ) -> (Self, Vec<f64>) {
+        let spread = standard_deviation(learned.clone());
+        let learned: Vec<f64> = learned.collect();
+        let trend = match prior_mean {
+            PriorMean::Zero => {
+                return (Self { trend: Trend::zero(inputs.dimension()), scale: 1.0, spread }, learned);
+            }
+            PriorMean::Displacement => Trend::constant(inputs.dimension(), &learned),
+            PriorMean::Affine => Trend::affine(inputs, &learned),
+        };
+        let rest: Vec<f64> = inputs.rows().zip(&learned).map(|(x, y)| y - trend.at(x)).collect();
+        let scale = match standard_deviation(rest.iter().copied()) {
+            // an exact trend leaves rounding
+            scale if scale > 1e-9 * spread => scale,
+            _ => spread.max(f64::MIN_POSITIVE),
+        };
+        let standard = rest.iter().map(|y| y / scale).collect();
+        (Self { trend, scale, spread }, standard)
+    }
+}
+
+impl FittedMap {
+    /// Hyperparameters for these pairs: one set for each coordinate, or one for all.
+    pub(in crate::engine) fn hyperparameters(
+        pairs: &Pairs,
+        parameters: &SurrogateParameters,
+        search: Search<'_>,
+        control: &Control,
+    ) -> Result<Vec<Hyperparameters>, EngineError> {
+        let task = Task::new(pairs, parameters.prior_mean);
+        let fit = |(number, targets): (usize, &Points)| {
+            let inputs = task.inputs.dimension();
+            let mut specification = match parameters.prior_mean {
+                PriorMean::Zero => Specification::paper(parameters.kernel, inputs),
+                PriorMean::Affine | PriorMean::Displacement => {
+                    let standard = Specification::standard(parameters.kernel, inputs);
+                    Specification {
+                        length_scales: (search.least_scale, standard.length_scales.1),
+                        ..standard
+                    }
+                }
+            };
+            if search.quick {
+                specification.pairs = specification.pairs.min(QUICK_PAIRS);
+                (specification.steps, specification.restarts) = (QUICK_STEPS, 0);
+            }
+            if let Some(start) = search.start {
+                specification.start = start[number].clone();
+            }
+            specification.fit(&task.inputs, targets, control)
+        };
+        task.targets.par_iter().enumerate().map(fit).collect()
+    }
+
+    /// The map with these hyperparameters, given the pairs.
+    pub(in crate::engine) fn given(
+        pairs: &Pairs,
+        parameters: &SurrogateParameters,
+        hyperparameters: &[Hyperparameters],
+    ) -> Result<Self, EngineError> {
+        let Task { input, outputs, inputs, targets } = Task::new(pairs, parameters.prior_mean);
+        let condition = |(targets, hyperparameters): (&Points, &Hyperparameters)| {
+            GaussianProcess::given(parameters.kernel, hyperparameters.clone(), &inputs, targets)
+        };
+        let processes = targets.par_iter().zip(hyperparameters).map(condition).collect::<Result<_, _>>()?;
+        Ok(Self { prior_mean: parameters.prior_mean, input, outputs, processes, pairs: pairs.len() })
+    }
+
+    pub(in crate::engine) fn dimension(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Number of pairs from which the map was learned.
+    pub(in crate::engine) fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// The process of a coordinate, and which of its outputs that is.
+    pub(in crate::engine) fn process(&self, axis: usize) -> (&GaussianProcess, usize) {
+        if self.processes.len() == 1 { (&self.processes[0], axis) } else { (&self.processes[axis], 0) }
+    }
+
+    pub(in crate::engine) fn processes(&self) -> &[GaussianProcess] {
+        &self.processes
+    }
+
+    /// What the standard deviation of a coordinate is compared with when it is to be trusted.
+    pub(in crate::engine) fn spread(&self, axis: usize) -> f64 {
+        self.outputs[axis].spread
+    }
+
+    /// Standard deviation of a coordinate where no pair tells anything.
+    pub(super) fn deviation_before_data(&self, axis: usize) -> f64 {
+        self.process(axis).0.hyperparameters().signal_variance.sqrt() * self.outputs[axis].scale
+    }
+
+    /// Projection's units in one unit of the process' inputs, and of its outputs.
+    pub(in crate::engine) fn scales(&self, axis: usize) -> (f64, f64) {
+        (self.input.scale[axis], self.outputs[axis].scale)
+    }
+
+    /// Standard deviation of a single step around the map.
+    pub(in crate::engine) fn noise(&self, axis: usize) -> f64 {
+        self.process(axis).0.hyperparameters().noise_variance.sqrt() * self.outputs[axis].scale
+    }
+
+    pub(super) fn standardise(&self, point: &[f64], standard: &mut [f64]) {
+        let scales = self.input.shift.iter().zip(&self.input.scale);
+        for ((standard, x), (shift, scale)) in standard.iter_mut().zip(point).zip(scales) {
+            *standard = (x - shift) / scale;
+        }
+    }
+
+    /// The next point along an axis, from what its process says; of a point as it is, and standardised.
+    pub(super) fn next(&self, axis: usize, point: &[f64], standard: &[f64], mean: f64) -> f64 {
+        let output = &self.outputs[axis];
+        let learned = output.trend.at(standard) + output.scale * mean;
+        match self.prior_mean {
+            PriorMean::Zero => learned,
+            PriorMean::Affine | PriorMean::Displacement => point[axis] + learned,
+        }
+    }
+
+    /// Where points go.
+    pub(in crate::engine) fn images(&self, points: &Points) -> Images {
+        let dimension = self.dimension();
+        let standard = self.input.apply(points);
+        let predictions: Vec<_> = self.processes.iter().map(|process| process.predict(&standard)).collect();
+        let of = |axis: usize| {
+            if predictions.len() == 1 { (&predictions[0], axis) } else { (&predictions[axis], 0) }
+        };
+        let (mut mean, mut deviation) = (Points::new(dimension), Points::new(dimension));
+        for (number, point) in points.rows().enumerate() {
+            let next = |axis| {
+                let (prediction, output) = of(axis);
+                self.next(axis, point, standard.row(number), prediction.mean.row(number)[output])
+            };
+            let spread = |axis: usize| of(axis).0.variance[number].sqrt() * self.outputs[axis].scale;
+            mean.push(&(0..dimension).map(next).collect::<Vec<_>>());
+            deviation.push(&(0..dimension).map(spread).collect::<Vec<_>>());
+        }
+        Images { mean, deviation }
+    }
+}

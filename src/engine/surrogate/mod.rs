@@ -1,0 +1,13 @@
+//! The map that is fitted to pairs of checkpoints, and boxes that enclose it.
+
+mod enclosure;
+mod fit;
+mod fitted_map;
+mod gaussian_process;
+mod kernel;
+mod likelihood;
+mod standardise;
+
+pub(super) use enclosure::{Enclosing, simultaneous};
+pub(super) use fitted_map::{FittedMap, Search};
+pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction, Specification};

@@ -1,0 +1,235 @@
+//! The runs of a group, checked, and what of them can be learned from.
+
+use crate::engine::random::spread_sample;
+use crate::engine::statistics::{median, quantile};
+use crate::engine::{EngineError, LeftOut, RunSeries, Snapshot};
+
+/// A point further from the middle than this many times the extent of the median run is left out.
+const FAR: f64 = 4.0;
+
+/// Snapshots from which the middle is taken.
+const MIDDLE_SAMPLE: usize = 256;
+
+/// Runs that are analysed together: named apart, with finite values of matching lengths, sorted by name.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Group<'a> {
+    runs: Vec<&'a RunSeries>,
+}
+
+/// Which vectors of the snapshots are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Features {
+    Weights,
+    Predictions,
+}
+
+/// A snapshot with features.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Row<'a> {
+    /// Number of its run in the group.
+    pub(in crate::engine) run: usize,
+    pub(in crate::engine) snapshot: &'a Snapshot,
+    pub(in crate::engine) features: &'a [f32],
+    /// Whether something may be learned from it.
+    pub(in crate::engine) usable: bool,
+}
+
+/// All snapshots with features, by run and step.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Rows<'a> {
+    pub(in crate::engine) rows: Vec<Row<'a>>,
+    pub(in crate::engine) left_out: LeftOut,
+}
+
+impl Features {
+    pub(in crate::engine) fn of(self, snapshot: &Snapshot) -> Option<&[f32]> {
+        match self {
+            Features::Weights => Some(&snapshot.weights),
+            Features::Predictions => snapshot.predictions.as_deref(),
+        }
+    }
+
+    pub(in crate::engine) fn name(self) -> &'static str {
+        match self {
+            Features::Weights => "weights",
+            Features::Predictions => "predictions",
+        }
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Checks the runs; those without snapshots are passed over.
+    pub(in crate::engine) fn new(runs: &'a [RunSeries]) -> Result<Self, EngineError> {
+        let mut runs: Vec<&RunSeries> = runs.iter().filter(|run| !run.snapshots.is_empty()).collect();
+        if runs.is_empty() {
+            return Err(EngineError::NoRuns);
+        }
+        runs.sort_unstable_by(|a, b| a.run.cmp(&b.run));
+        if let Some(pair) = runs.windows(2).find(|pair| pair[0].run == pair[1].run) {
+            return Err(EngineError::DuplicateRun { run: pair[0].run.clone() });
+        }
+        for run in &runs {
+            let mut steps = run.snapshots.windows(2).map(|pair| (pair[0].step, pair[1].step));
+            if let Some((_, step)) = steps.find(|(before, after)| before >= after) {
+                return Err(EngineError::StepsOutOfOrder { run: run.run.clone(), step });
+            }
+        }
+        let group = Self { runs };
+        group.check(Features::Weights)?;
+        group.check(Features::Predictions)?;
+        Ok(group)
+    }
+
+    fn check(&self, kind: Features) -> Result<(), EngineError> {
+        let what = kind.name();
+        let mut expected = None;
+        for run in &self.runs {
+            for snapshot in &run.snapshots {
+                let Some(features) = kind.of(snapshot) else { continue };
+                let (run, step, found) = (|| run.run.clone(), snapshot.step, features.len());
+                let expected = *expected.get_or_insert(found);
+                if found != expected {
+                    return Err(EngineError::LengthMismatch { run: run(), step, what, expected, found });
+                }
+                if features.iter().any(|value| !value.is_finite()) {
+                    return Err(EngineError::NonFinite { run: run(), step, what });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The runs, by name.
+    pub(in crate::engine) fn runs(&self) -> &[&'a RunSeries] {
+        &self.runs
+    }
+
+    /// The snapshots that have these features. Those that an alert covers, and those far from all others, are marked
+    /// as not to be learned from: where a run diverges, another map is at work, and one such run would make all the
+    /// others a single cell.
+    pub(in crate::engine) fn rows(&self, kind: Features) -> Result<Rows<'a>, EngineError> {
+        let mut left_out = LeftOut::default();
+        let mut rows = Vec::new();
+        for (number, run) in self.runs.iter().enumerate() {
+            for snapshot in &run.snapshots {
+                let Some(features) = kind.of(snapshot) else {
+                    left_out.without_predictions += 1;
+                    continue;
+                };
+                let disturbed = is_disturbed(run, snapshot.step, snapshot.step);
+                left_out.disturbed += usize::from(disturbed);
+                rows.push(Row { run: number, snapshot, features, usable: !disturbed });
+            }
+        }
+        left_out.far = mark_far(&mut rows);
+        if !rows.iter().any(|row| row.usable) {
+            return Err(EngineError::NothingToLearnFrom {
+                checkpoints: rows.len(),
+                disturbed: left_out.disturbed,
+            });
+        }
+        Ok(Rows { rows, left_out })
+    }
+}
+
+/// Whether an alert covers any of the steps `first..=last` of a run.
+pub(super) fn is_disturbed(run: &RunSeries, first: u64, last: u64) -> bool {
+    run.disturbed.iter().any(|&(from, to)| from <= last && first <= to)
+}
+
+/// Marks the usable rows that lie too far out as not usable; returns their number.
+///
+/// The measure is made by runs, not by snapshots: most snapshots of a group lie where training has settled, and by
+/// their spread every start would be an outlier. Of each run the largest distance from the middle counts, and the
+/// median run says what is usual; of a single run its 90th percentile.
+fn mark_far(rows: &mut [Row<'_>]) -> usize {
+    let usable: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].usable).collect();
+    if usable.is_empty() {
+        return 0;
+    }
+    let sample: Vec<usize> =
+        spread_sample(usable.len(), MIDDLE_SAMPLE, 0).into_iter().map(|i| usable[i]).collect();
+    let mut column = vec![0.0; sample.len()];
+    let middle: Vec<f64> = (0..rows[usable[0]].features.len())
+        .map(|coordinate| {
+            for (value, &i) in column.iter_mut().zip(&sample) {
+                *value = f64::from(rows[i].features[coordinate]);
+            }
+            median(&mut column)
+        })
+        .collect();
+    let distance = |row: &Row<'_>| {
+        let squares = row.features.iter().zip(&middle).map(|(&x, middle)| (f64::from(x) - middle).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    let distances: Vec<(usize, f64)> = usable.iter().map(|&i| (i, distance(&rows[i]))).collect();
+    let mut extents: Vec<f64> = distances
+        .chunk_by(|(i, _), (j, _)| rows[*i].run == rows[*j].run)
+        .map(|run| run.iter().fold(0.0, |extent: f64, (_, distance)| extent.max(*distance)))
+        .collect();
+    let usual = match extents.as_mut_slice() {
+        [_] => quantile(&mut distances.iter().map(|(_, distance)| *distance).collect::<Vec<_>>(), 0.9),
+        extents => median(extents),
+    };
+    let mut far = 0;
+    for (i, distance) in distances {
+        if distance > FAR * usual {
+            rows[i].usable = false;
+            far += 1;
+        }
+    }
+    far
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(name: &str, points: &[f32]) -> RunSeries {
+        let snapshots = points
+            .iter()
+            .zip(0..)
+            .map(|(&x, step)| Snapshot { step, weights: vec![x, 1.0], predictions: None, loss: None })
+            .collect();
+        RunSeries { run: name.into(), snapshots, disturbed: Vec::new() }
+    }
+
+    fn usable(runs: &[RunSeries]) -> Vec<bool> {
+        Group::new(runs).unwrap().rows(Features::Weights).unwrap().rows.iter().map(|row| row.usable).collect()
+    }
+
+    #[test]
+    fn a_run_that_diverges_is_left_out_from_where_it_leaves() {
+        let settled = [8.0, 3.0, 1.0, 0.5, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1];
+        let runs = [run("a", &settled), run("b", &settled.map(|x| -x)), run("c", &[7.0, 5.0, 1e3, 1e30])];
+        let usable = usable(&runs);
+        assert!(usable[..22].iter().all(|&usable| usable), "starts are no outliers");
+        assert_eq!(usable[22..], [false, false]);
+    }
+
+    #[test]
+    fn what_alerts_cover_is_not_learned_from() {
+        let mut runs = [run("a", &[3.0, 2.0, 1.0]), run("b", &[3.0, 2.0, 1.0])];
+        runs[1].disturbed = vec![(1, 1)];
+        assert_eq!(usable(&runs), [true, true, true, true, false, true]);
+        runs[1].disturbed = vec![(0, 9)];
+        runs[0].disturbed = vec![(0, 9)];
+        let error = Group::new(&runs).unwrap().rows(Features::Weights).unwrap_err();
+        assert_eq!(error, EngineError::NothingToLearnFrom { checkpoints: 6, disturbed: 6 });
+    }
+
+    #[test]
+    fn bad_input_is_named() {
+        assert_eq!(Group::new(&[]).unwrap_err(), EngineError::NoRuns);
+        let twice = [run("a", &[1.0]), run("a", &[2.0])];
+        assert_eq!(Group::new(&twice).unwrap_err(), EngineError::DuplicateRun { run: "a".into() });
+        let error = Group::new(&[run("a", &[1.0, f32::NAN])]).unwrap_err();
+        assert_eq!(error, EngineError::NonFinite { run: "a".into(), step: 1, what: "weights" });
+        let mut ragged = [run("a", &[1.0, 2.0])];
+        ragged[0].snapshots[1].weights.push(0.0);
+        assert!(matches!(Group::new(&ragged).unwrap_err(), EngineError::LengthMismatch { step: 1, .. }));
+        let mut backward = [run("a", &[1.0, 2.0])];
+        backward[0].snapshots[1].step = 0;
+        assert!(matches!(Group::new(&backward).unwrap_err(), EngineError::StepsOutOfOrder { step: 0, .. }));
+    }
+}
