@@ -209,6 +209,7 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
                     Kernel::Matern52 => "Mat\u{e9}rn 5/2",
                 },
                 match surrogate.prior_mean {
+                    PriorMean::Affine => "identity plus affine displacement",
                     PriorMean::Displacement => "identity plus mean displacement",
                     PriorMean::Zero => "zero",
                 }
