@@ -218,3 +218,69 @@ impl<E> LifeCycle<E> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLD: f64 = 5.0;
+    const COOLDOWN: u32 = 10;
+
+    /// The life cycle of one score for each checkpoint, checkpoint t at step 10 t.
+    fn live(scores: &[f64]) -> LifeCycle<usize> {
+        let mut life = LifeCycle::default();
+        for (t, &score) in scores.iter().enumerate() {
+            let at = Position { step: 10 * t as u64, index: t as u64 };
+            let on_since = (score >= THRESHOLD).then_some(at);
+            let severity = if score >= 8.0 { Severity::High } else { Severity::Warning };
+            let signal = Signal { at, score, threshold: THRESHOLD, on_since, severity };
+            life.advance(signal, COOLDOWN, || t, Opening::default);
+        }
+        life
+    }
+
+    #[test]
+    fn an_episode_opens_rises_and_resolves_after_five_low_scores() {
+        let mut scores = vec![0.0, 6.0, 9.0, 4.0, 5.5];
+        scores.extend([1.0; 4]);
+        assert!(live(&scores).is_open());
+        scores.push(1.0);
+        let life = live(&scores);
+        let [episode] = life.episodes() else { panic!("one episode") };
+        assert_eq!((episode.opened.step, episode.last_on.step, episode.resolved_step), (10, 40, Some(90)));
+        assert_eq!((episode.repeats, episode.peak, episode.severity), (3, 9.0, Severity::High));
+        assert_eq!(episode.evidence, 2, "of the highest score");
+    }
+
+    #[test]
+    fn a_score_between_low_and_threshold_keeps_it_open() {
+        let mut scores = vec![6.0];
+        scores.extend([3.0, 1.0, 1.0, 1.0, 1.0].repeat(8));
+        assert!(live(&scores).is_open(), "3.0 is 0.6 of the threshold");
+    }
+
+    #[test]
+    fn the_cooldown_holds_back_a_new_episode_but_hides_nothing() {
+        let with_second_at = |t: usize| {
+            let mut scores = vec![0.0; 60];
+            (scores[5], scores[t]) = (6.0, 9.0);
+            live(&scores)
+        };
+        let within = with_second_at(15);
+        assert_eq!(within.episodes().len(), 1);
+        assert_eq!(within.episodes()[0].severity, Severity::High, "an escalation is never held back");
+        assert_eq!(within.episodes()[0].resolved_step, Some(200));
+        assert_eq!(with_second_at(16).episodes().len(), 2);
+    }
+
+    #[test]
+    fn the_last_episode_stands_for_all_that_follow() {
+        let mut scores = vec![0.0; 20 * LifeCycle::<usize>::EPISODES + 200];
+        for score in scores.iter_mut().step_by(20) {
+            *score = 6.0;
+        }
+        let life = live(&scores);
+        assert_eq!(life.episodes().len(), LifeCycle::<usize>::EPISODES);
+        assert_eq!(life.episodes().last().map(|episode| episode.repeats), Some(11));
+    }
+}

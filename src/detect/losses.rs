@@ -56,7 +56,6 @@ impl Losses {
         &mut self,
         timeline: &mut Timeline,
         settings: &Settings,
-        not_checked: impl Fn(u64) -> Vec<String>,
     ) -> (Option<f64>, Option<Position>) {
         let (mut highest, mut newest) = (None::<f64>, None);
         while let Some(&(step, loss)) = self.waiting.front()
@@ -71,10 +70,8 @@ impl Losses {
                 continue;
             }
             timeline.add_loss(at, loss.ln());
-            let opening = || Opening {
-                last_good_step: timeline.last_good_before(step),
-                not_checked: not_checked(step),
-            };
+            let opening =
+                || Opening { last_good_step: timeline.last_good_before(step), not_checked: Vec::new() };
             let score = self.spike.advance(at, loss, &settings.loss_spike, settings.cooldown, opening);
             highest = match (highest, score) {
                 (Some(a), Some(b)) => Some(a.max(b)),
@@ -94,10 +91,10 @@ impl Losses {
         match self.newest {
             None => "no loss is known".into(),
             Some(_) if self.not_positive => "the loss is not positive and has no logarithm".into(),
-            Some(_) if self.spike.known() < NEEDED => {
-                format!("needs {NEEDED} losses to compare with, has {}", self.spike.known())
+            Some(step) if self.spike.speaks_from().is_some() && self.spike.known() >= NEEDED => {
+                format!("no loss has come since step {step}")
             }
-            Some(step) => format!("no loss has come since step {step}"),
+            Some(_) => format!("speaks after {NEEDED} losses, {} are known", self.spike.known()),
         }
     }
 }

@@ -212,14 +212,20 @@ impl RunMonitor {
         })
     }
 
-    /// What could not be checked when a row's episode opened. For alerts from weights the loss is looked up now: it may
+    /// What could not be checked when a row's episode opened. What the other stream had to say is looked up now: it may
     /// have come late.
     fn not_checked(&self, row: &Row) -> Vec<String> {
+        let step = row.opened_step;
+        if !row.from_weights {
+            return [Detector::UpdateJump, Detector::UpdateGrowth, Detector::SurrogateExit]
+                .into_iter()
+                .filter(|detector| self.weights.speaks_from(*detector).is_none_or(|from| from > step))
+                .map(|detector| format!("{detector}: no score up to step {step}"))
+                .collect();
+        }
         let mut not_checked = row.not_checked.clone();
         let spike = Detector::LossSpike;
-        let said = not_checked.iter().any(|line| line.starts_with(spike.name()));
-        if row.from_weights && !said {
-            let step = row.opened_step;
+        if !not_checked.iter().any(|line| line.starts_with(spike.name())) {
             if self.losses.newest().is_none_or(|newest| newest < step) {
                 not_checked.push(format!("{spike}: no loss is known for step {step}"));
             } else if self.losses.spike.speaks_from().is_none_or(|from| from > step) {
@@ -231,14 +237,6 @@ impl RunMonitor {
 
     /// Takes in losses; returns how many of them are not finite, and the highest score among those judged now.
     fn take_losses(&mut self, points: &[(u64, f64)], settings: &Settings) -> (u64, Option<f64>) {
-        let weights = &self.weights;
-        let not_checked = |step: u64| -> Vec<String> {
-            [Detector::UpdateJump, Detector::UpdateGrowth, Detector::SurrogateExit]
-                .into_iter()
-                .filter(|detector| weights.speaks_from(*detector).is_none_or(|from| from > step))
-                .map(|detector| format!("{detector}: no score up to step {step}"))
-                .collect()
-        };
         let mut bad = 0;
         for &(step, loss) in self.losses.take_new(points) {
             if settings.nonfinite.enabled {
@@ -246,12 +244,12 @@ impl RunMonitor {
                 let timeline = &self.timeline;
                 self.nonfinite.see_loss(step, loss, |step| Opening {
                     last_good_step: timeline.last_good_before(step),
-                    not_checked: not_checked(step),
+                    not_checked: Vec::new(),
                 });
             }
             self.losses.wait(step, loss);
         }
-        let (highest, newest) = self.losses.judge(&mut self.timeline, settings, not_checked);
+        let (highest, newest) = self.losses.judge(&mut self.timeline, settings);
         if let Some(newest) = newest {
             for growth in &mut self.weights.growth_loss {
                 growth.settle(&self.timeline, newest);

@@ -234,13 +234,88 @@ pub(super) fn fold(values: &[f32], dimension: usize) -> Vec<f32> {
     }
     let mut sums = vec![0.0; dimension];
     for (i, value) in values.iter().enumerate() {
-        // Top bit of the golden-ratio hash of i (Knuth, The Art of Computer Programming, 6.4).
-        let sign = if (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 == 0 { 1.0 } else { -1.0 };
+        let sign = if is_negative(i as u64) { -1.0 } else { 1.0 };
         sums[i % dimension] += sign * f64::from(*value);
     }
     sums.into_iter().map(|sum: f64| sum.clamp(f32::MIN.into(), f32::MAX.into()) as f32).collect()
 }
 
+/// A random bit of its argument: the top one of SplitMix64's finaliser (Steele, Lea and Flood 2014).
+fn is_negative(counter: u64) -> bool {
+    let mut z = counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) >> 63 == 1
+}
+
 fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(name: &str, sketch: &[f32]) -> TensorStatistics {
+        TensorStatistics {
+            name: name.into(),
+            shape: vec![sketch.len()],
+            norm: 0.0,
+            mean: 0.0,
+            variance: 0.0,
+            min: f64::from(sketch.iter().copied().fold(f32::INFINITY, f32::min)),
+            max: f64::from(sketch.iter().copied().fold(f32::NEG_INFINITY, f32::max)),
+            zeros: 0,
+            nonfinite: 0,
+            sketch: sketch.to_vec(),
+        }
+    }
+
+    fn advance(movement: &mut Movement, step: u64, tensors: &[(&str, &[f32])]) -> Result<Moved, String> {
+        let statistics: Vec<_> = tensors.iter().map(|(name, values)| statistics(name, values)).collect();
+        let sketch: Vec<f32> = tensors.iter().flat_map(|(_, values)| values.iter().copied()).collect();
+        let norm = sketch.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        movement.advance(&Observation { step, sketch: &sketch, statistics: &statistics, losses: &[] }, norm)
+    }
+
+    #[test]
+    fn updates_are_distances_and_tensors_share_them() {
+        let mut movement = Movement::default();
+        assert!(advance(&mut movement, 10, &[("a", &[3.5, 4.5]), ("b", &[0.5])]).is_err());
+        let moved = advance(&mut movement, 20, &[("a", &[3.5, 7.5]), ("b", &[4.5])]).unwrap();
+        assert_eq!(moved.from_step, 10);
+        assert!((moved.ratio - 5.0 / f64::sqrt(3.5 * 3.5 + 4.5 * 4.5 + 0.25)).abs() < 1e-12);
+        let shares: Vec<_> =
+            moved.tensors.iter().map(|t| (t.name.as_str(), t.share, t.log_unusual)).collect();
+        assert_eq!(shares, [("b", 0.64, None), ("a", 0.36, None)]);
+
+        let moved = advance(&mut movement, 30, &[("a", &[3.5, 7.5]), ("b", &[12.5])]).unwrap();
+        let [only] = &moved.tensors[..] else { panic!("only b moved") };
+        assert!((only.log_unusual.unwrap() - 2.0_f64.ln()).abs() < 1e-6, "twice as far as before");
+        assert!(advance(&mut movement, 40, &[("a", &[3.5, 7.5]), ("b", &[12.5])]).is_err(), "nothing moved");
+        assert_eq!(movement.updates().len(), 2);
+    }
+
+    #[test]
+    fn counters_are_not_weights() {
+        let mut movement = Movement::default();
+        for step in [10, 20] {
+            let count = [step as f32];
+            let moved =
+                advance(&mut movement, step, &[("batches", &count), ("w", &[0.25 * step as f32 + 0.1])]);
+            if let Ok(moved) = moved {
+                assert_eq!(moved.tensors.len(), 1);
+                assert_eq!(moved.tensors[0].name, "w");
+            }
+        }
+    }
+
+    #[test]
+    fn folding_keeps_distances_about_as_they_are() {
+        let a: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.37).sin()).collect();
+        let b: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.91).cos()).collect();
+        let (exact, folded) = (squared_distance(&a, &b), squared_distance(&fold(&a, 512), &fold(&b, 512)));
+        assert!((folded / exact - 1.0).abs() < 0.2, "{}", folded / exact);
+        assert_eq!(fold(&a[..300], 512), a[..300]);
+    }
 }

@@ -212,7 +212,7 @@ impl Nonfinite {
         let mut what = Vec::new();
         let mut evidence = Vec::new();
         if let Some(f) = &self.weights {
-            what.push((f.first_step, format!("weights are NaN or infinite since step {}", f.first_step)));
+            what.push((f.first_step, format!("since step {} weights are NaN or infinite", f.first_step)));
             let named: Vec<String> =
                 f.what.named.iter().map(|(name, count)| format!("{name} ({count})")).collect();
             let more = f.what.tensors - f.what.named.len() as u64;
@@ -232,21 +232,22 @@ impl Nonfinite {
                 Value::Nan => "NaN",
                 Value::Infinite => "infinite",
             };
-            what.push((f.first_step, format!("{series} is {value} since step {}", f.first_step)));
+            what.push((f.first_step, format!("since step {} {series} is {value}", f.first_step)));
             evidence.push(format!(
                 "{series} is not finite at {} point(s), from step {} to step {}.",
                 f.times, f.first_step, f.last_step
             ));
         }
         if let Some(f) = &self.zeros {
-            what.push((f.first_step, format!("{series} is exactly zero since step {}", f.first_step)));
+            what.push((f.first_step, format!("since step {} {series} is exactly zero", f.first_step)));
             evidence.push(format!(
                 "{series} is exactly 0 for {ZEROS} points in a row from step {}, last at step {}: some trainers log zero \
                  for a loss that is NaN.",
                 f.first_step, f.last_step
             ));
         }
-        what.sort();
+        // Stable: at the same step the weights come first.
+        what.sort_by_key(|(step, _)| *step);
         let what: Vec<String> = what.into_iter().map(|(_, what)| what).collect();
         let lost = self.weights.is_some() || self.loss.is_some();
         Text {

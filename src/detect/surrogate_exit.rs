@@ -1,10 +1,11 @@
 //! Weights that moved elsewhere than the run's own recent dynamics predict.
 //!
-//! The surrogate is local and linear: a first-order vector autoregression, z′ = Az + b, of the last 16 checkpoints in
-//! their first three principal directions. Its residual at the next checkpoint is taken in the plane of these
+//! The surrogate is local and linear: a first-order vector autoregression, z′ = Az + b, of the last 16 checkpoints, evenly
+//! apart, in their first three principal directions. Its residual at the next checkpoint is taken in the plane of these
 //! directions, ‖z′ − (Az + b)‖, and off it, both together as rₜ. The score is the robust z of ln rₜ among the 24
 //! residuals before, spread at least 0.25. Residuals under 0.3 of the median update count as that much: on a smooth path
-//! they are tiny, and ten times nothing is no exit. In the Morse graph: leaving what the map learned so far encloses.
+//! they are tiny, and ten times nothing is no exit. After an exit the map is learned anew, since what came before no
+//! longer tells where the run goes. In the Morse graph: leaving what the map learned so far encloses.
 //!
 //! All that is needed are inner products of sketches, so they are kept folded to 512 numbers (norms hold within about
 //! 3 %): 16 of them are 32 KiB whatever the model.
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     movement::{Moved, MovedTensor, fold, say_moved},
     robust::{Baseline, median},
-    wording::{Text, go_back_to, number, times},
+    wording::{Text, number, times},
 };
 use crate::alert::Episode;
 
@@ -26,8 +27,6 @@ use crate::alert::Episode;
 const DIMENSION: usize = 512;
 /// Checkpoints that the map is fitted to.
 const WINDOW: usize = 16;
-/// Pairs of neighbouring checkpoints needed, of the newest stride.
-const PAIRS: usize = 12;
 /// Principal directions.
 const DIRECTIONS: usize = 3;
 /// Residuals that the newest one is compared with.
@@ -100,18 +99,26 @@ struct Miss {
 }
 
 impl Surrogate {
-    /// Takes in a checkpoint of finite weights: its score, or why there is none.
+    /// Takes in a checkpoint of finite weights: its score, or why there is none. At or above the threshold the map is
+    /// learned anew.
     pub(super) fn advance(
         &mut self,
         step: u64,
         sketch: &[f32],
         moved: Option<&Moved>,
+        threshold: f64,
     ) -> Result<(f64, ExitEvidence), String> {
         let point = Point { step, sketch: fold(sketch, DIMENSION) };
         if self.points.back().is_some_and(|last| last.sketch.len() != point.sketch.len()) {
             *self = Self::default();
         }
+        if self.is_uneven(step) {
+            self.points.drain(..self.points.len() - 1);
+        }
         let result = self.score(&point, moved);
+        if result.as_ref().is_ok_and(|(score, _)| *score >= threshold) {
+            self.points.clear();
+        }
         if self.points.len() == WINDOW {
             self.points.pop_front();
         }
@@ -119,13 +126,22 @@ impl Surrogate {
         result
     }
 
+    /// Whether a checkpoint at this step is not as far from the last one as that is from the one before.
+    fn is_uneven(&self, step: u64) -> bool {
+        let mut newest = self.points.iter().rev().map(|point| point.step);
+        let (last, before) = (newest.next(), newest.next());
+        last.zip(before).is_some_and(|(last, before)| !same_stride(step - last, last - before))
+    }
+
     fn score(&mut self, point: &Point, moved: Option<&Moved>) -> Result<(f64, ExitEvidence), String> {
         let Some(last) = self.points.back().filter(|_| self.points.len() == WINDOW) else {
-            let needed = WINDOW + NEEDED;
-            return Err(format!("needs {needed} checkpoints before this one, has {}", self.points.len()));
+            return Err(format!(
+                "needs {WINDOW} checkpoints evenly apart before this one, has {}",
+                self.points.len()
+            ));
         };
         let (from_step, stride) = (last.step, point.step - last.step);
-        let miss = self.miss(point, stride)?;
+        let miss = self.miss(point)?;
         let squared = miss.in_plane.powi(2) + miss.off_plane.powi(2);
         let log = squared.sqrt().max(LEAST_RESIDUAL * miss.typical_update).ln();
         let comparable = self.residuals.iter().filter(|r| same_stride(r.stride, stride));
@@ -136,7 +152,7 @@ impl Surrogate {
         self.residuals.push_back(Residual { stride, log });
         let Some(baseline) = baseline else {
             return Err(format!(
-                "needs {NEEDED} predictions of this stride to compare with, has {}",
+                "needs {NEEDED} forecasts to compare with, has {}",
                 self.residuals.iter().filter(|r| same_stride(r.stride, stride)).count() - 1,
             ));
         };
@@ -152,24 +168,10 @@ impl Surrogate {
     }
 
     /// Fits the map to the window and compares its prediction with where the weights are now.
-    fn miss(&self, point: &Point, stride: u64) -> Result<Miss, String> {
-        let steps = self.points.iter().map(|p| p.step);
-        let pairs: Vec<usize> = steps
-            .clone()
-            .zip(steps.skip(1))
-            .enumerate()
-            .filter(|(_, (from, to))| same_stride(to - from, stride))
-            .map(|(i, _)| i)
-            .collect();
-        if pairs.len() < PAIRS {
-            return Err(format!(
-                "needs {PAIRS} of the last {WINDOW} checkpoints as far apart as these two ({stride} steps), has {}",
-                pairs.len(),
-            ));
-        }
+    fn miss(&self, point: &Point) -> Result<Miss, String> {
         let gram = self.centred_gram(point);
         let squared_update = |i: usize, j: usize| (gram[(i, i)] + gram[(j, j)] - 2.0 * gram[(i, j)]).max(0.0);
-        let mut updates: Vec<f64> = pairs.iter().map(|&i| squared_update(i, i + 1).sqrt()).collect();
+        let mut updates: Vec<f64> = (1..WINDOW).map(|i| squared_update(i - 1, i).sqrt()).collect();
         let typical_update = median(&mut updates).filter(|update| *update > 0.0);
         let typical_update = typical_update.ok_or("the weights hardly move")?;
 
@@ -189,7 +191,7 @@ impl Surrogate {
             .map(|k| (0..WINDOW).map(|i| gram[(WINDOW, i)] * vector(i, k)).sum::<f64>() / value(k).sqrt())
             .collect();
 
-        let predicted = predict(&pairs, directions, score)?;
+        let predicted = predict(directions, score)?;
         let in_plane = predicted.iter().zip(&now).map(|(p, z)| (p - z).powi(2)).sum::<f64>();
         let off_plane = gram[(WINDOW, WINDOW)] - now.iter().map(|z| z * z).sum::<f64>();
         Ok(Miss { in_plane: in_plane.sqrt(), off_plane: off_plane.max(0.0).sqrt(), typical_update })
@@ -214,26 +216,23 @@ impl Surrogate {
     }
 }
 
-/// The prediction from the window's last checkpoint by the map z′ = Az + b, fitted by least squares to the given pairs of
-/// neighbours (i, i + 1).
-fn predict(
-    pairs: &[usize],
-    directions: usize,
-    score: impl Fn(usize, usize) -> f64,
-) -> Result<Vec<f64>, String> {
+/// The prediction from the window's last checkpoint by the map z′ = Az + b, fitted by least squares to the pairs of
+/// neighbours; `score` gives coordinate k of checkpoint i.
+fn predict(directions: usize, score: impl Fn(usize, usize) -> f64) -> Result<Vec<f64>, String> {
+    let pairs = 0..WINDOW - 1;
     let count = pairs.len() as f64;
-    let mean = |offset: usize, k: usize| pairs.iter().map(|i| score(i + offset, k)).sum::<f64>() / count;
+    let mean = |offset: usize, k: usize| pairs.clone().map(|i| score(i + offset, k)).sum::<f64>() / count;
     let before: Vec<f64> = (0..directions).map(|k| mean(0, k)).collect();
     let after: Vec<f64> = (0..directions).map(|k| mean(1, k)).collect();
     let mut normal = Mat::from_fn(directions, directions, |k, l| {
-        pairs.iter().map(|&i| (score(i, k) - before[k]) * (score(i, l) - before[l])).sum::<f64>()
+        pairs.clone().map(|i| (score(i, k) - before[k]) * (score(i, l) - before[l])).sum::<f64>()
     });
     let ridge = RIDGE * (0..directions).map(|k| normal[(k, k)]).sum::<f64>() / directions as f64;
     for k in 0..directions {
         normal[(k, k)] += ridge;
     }
     let products = Mat::from_fn(directions, directions, |k, l| {
-        pairs.iter().map(|&i| (score(i, k) - before[k]) * (score(i + 1, l) - after[l])).sum::<f64>()
+        pairs.clone().map(|i| (score(i, k) - before[k]) * (score(i + 1, l) - after[l])).sum::<f64>()
     });
     let factor = normal.llt(Side::Lower).map_err(|_| "the local map could not be fitted".to_string())?;
     let map = factor.solve(&products);
@@ -272,8 +271,67 @@ pub(super) fn text(episode: &Episode<ExitEvidence>, last_good_step: Option<u64>)
         ),
         advice: format!(
             "If the learning rate, the data or the batch size was changed on purpose here, nothing is wrong. Otherwise \
-             compare the loss before and after, and keep {} until it is clear.",
-            go_back_to(last_good_step),
+             compare the loss before and after{}.",
+            last_good_step
+                .map(|step| format!(", and keep the checkpoint at step {step} until it is clear"))
+                .unwrap_or_default(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A spiral in the plane of two axes among five, with a little of everything else.
+    fn spiral(t: u64) -> Vec<f32> {
+        let (radius, angle) = (0.97_f64.powi(t as i32), 0.4 * t as f64);
+        let jitter = |k: f64| 1e-3 * (t as f64 * 12.9898 * k).sin();
+        [radius * angle.cos(), radius * angle.sin(), jitter(1.0), jitter(2.0), jitter(3.0)]
+            .map(|x| x as f32)
+            .to_vec()
+    }
+
+    #[test]
+    fn a_linear_course_is_foreseen_and_leaving_it_is_seen() {
+        let mut surrogate = Surrogate::default();
+        for t in 0..60 {
+            match surrogate.advance(10 * t, &spiral(t), None, 5.0) {
+                Ok((score, evidence)) => {
+                    assert!(t >= 24);
+                    assert!(score.abs() < 3.0, "checkpoint {t}: {score}");
+                    let update = 0.4 * 0.97_f64.powi(t as i32);
+                    assert!(evidence.log_residual.exp() < 0.4 * update, "small beside the update");
+                }
+                Err(why) => assert!(t < 24, "checkpoint {t}: {why}"),
+            }
+        }
+        // Two and a half usual updates in a direction it never took.
+        let mut elsewhere = spiral(59);
+        elsewhere[3] += 0.97_f32.powi(59);
+        let (score, evidence) = surrogate.advance(600, &elsewhere, None, 5.0).unwrap();
+        assert!(score > 5.0, "{score}");
+        assert!(evidence.off_plane > 0.5);
+        let why = surrogate.advance(610, &elsewhere, None, 5.0).unwrap_err();
+        assert_eq!(why, "needs 16 checkpoints evenly apart before this one, has 1");
+    }
+
+    #[test]
+    fn a_new_stride_begins_anew() {
+        let mut surrogate = Surrogate::default();
+        for t in 0..40 {
+            drop(surrogate.advance(10 * t, &spiral(t), None, 5.0));
+        }
+        assert!(surrogate.advance(400, &spiral(40), None, 5.0).is_ok());
+        let why = surrogate.advance(800, &spiral(80), None, 5.0).unwrap_err();
+        assert_eq!(why, "needs 16 checkpoints evenly apart before this one, has 1");
+    }
+
+    #[test]
+    fn weights_that_hardly_move_give_no_score() {
+        let mut surrogate = Surrogate::default();
+        for t in 0..60 {
+            assert!(surrogate.advance(t, &[1.0, 2.0, 3.0], None, 5.0).is_err());
+        }
     }
 }

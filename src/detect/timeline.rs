@@ -118,3 +118,48 @@ impl Timeline {
         self.marks.get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeline(steps: impl IntoIterator<Item = u64>) -> Timeline {
+        let mut timeline = Timeline::default();
+        for step in steps {
+            timeline.push(step, step == 30);
+        }
+        timeline
+    }
+
+    #[test]
+    fn a_loss_belongs_to_the_first_checkpoint_at_or_after_it() {
+        let timeline = timeline([10, 20, 30, 40]);
+        let index = |step| timeline.position(step).index;
+        assert_eq!([index(1), index(10), index(11), index(40), index(41)], [0, 0, 1, 3, 4]);
+        let good = [10, 11, 40, 41].map(|step| timeline.last_good_before(step));
+        assert_eq!(good, [None, Some(10), Some(20), Some(40)], "the one at step 30 is not finite");
+    }
+
+    #[test]
+    fn indices_outlive_what_is_forgotten() {
+        let mut timeline = timeline((1..=5000).map(|t| 10 * t));
+        assert_eq!(timeline.marks.len(), LIMIT);
+        let at = timeline.position(49_985);
+        assert_eq!(at.index, 4998);
+        timeline.forget_before(at);
+        assert_eq!(timeline.position(49_985), at);
+        assert_eq!(timeline.marks.len() as u64, BEHIND + 2);
+    }
+
+    #[test]
+    fn a_loss_falls_when_it_lost_a_tenth_over_six_checkpoints() {
+        let mut timeline = timeline((1..=20).map(|t| 10 * t));
+        for (step, loss) in [(5, 1.0), (65, 0.95), (66, 0.95), (70, 0.6), (71, 0.9)] {
+            let at = timeline.position(step);
+            timeline.add_loss(at, f64::ln(loss));
+        }
+        assert_eq!(timeline.loss_falls(6), Some(true), "the mean of three");
+        assert_eq!(timeline.loss_falls(7), None, "nothing is known six checkpoints before");
+        assert_eq!(timeline.loss_falls(3), None);
+    }
+}

@@ -53,6 +53,8 @@ pub(super) struct GrowthEvidence {
     from_step: u64,
     step: u64,
     slope: f64,
+    /// Step of the last checkpoint to which an update led that was no larger than those before.
+    last_good_step: u64,
     /// ln of the newest update over the largest before.
     log_above: f64,
     tensors: Vec<MovedTensor>,
@@ -103,22 +105,26 @@ pub(super) fn score(movement: &Movement, moved: &Moved) -> Result<(f64, GrowthEv
     };
     let sizes: Vec<f64> = updates.iter().map(|u| u.log_distance + u.log_stretch_to(newest)).collect();
     let (past, recent) = sizes.split_at(past);
-    let log_above = newest.log_distance - past.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let largest = past.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_above = newest.log_distance - largest;
     let slope = slope(recent);
+    let usual = recent.iter().rposition(|size| *size <= largest).map_or(past.len() - 1, |i| past.len() + i);
     let evidence = GrowthEvidence {
         from_step: updates[updates.len() - SLOPE].step,
         step: newest.step,
         slope,
+        last_good_step: updates[usual].step,
         log_above,
         tensors: moved.tensors.clone(),
     };
     Ok((if log_above > ABOVE { slope.max(0.0) } else { 0.0 }, evidence))
 }
 
-/// Step of the checkpoint before the growth began, when the detector turns on.
-pub(super) fn last_good_step(movement: &Movement) -> Option<u64> {
-    // The slope that was first steep enough ended one update ago.
-    movement.updates().iter().rev().nth(SLOPE + 1).map(|update| update.step)
+impl GrowthEvidence {
+    /// Step of the last checkpoint before the growth.
+    pub(super) fn last_good_step(&self) -> u64 {
+        self.last_good_step
+    }
 }
 
 /// The alert's words.

@@ -18,7 +18,7 @@ use crate::alert::Episode;
 /// Updates that the newest one is compared with.
 const WINDOW: usize = 24;
 /// Updates needed before the detector speaks.
-const NEEDED: usize = 8;
+const NEEDED: usize = 5;
 /// Least spread of ln ratio.
 const FLOOR: f64 = 0.2;
 

@@ -103,7 +103,7 @@ impl Weights {
                 self.speaks_from.update_growth.get_or_insert(at.step);
                 let severity = Severity::Warning;
                 let signal = Signal { at, score, threshold: own.threshold, on_since: crossed, severity };
-                let last_good_step = update_growth::last_good_step(&self.movement);
+                let last_good_step = Some(evidence.last_good_step());
                 let opening = || Opening { last_good_step, ..opening() };
                 self.growth.advance(signal, settings.cooldown, || evidence, opening);
                 if crossed.is_some() {
@@ -165,7 +165,9 @@ impl Scores {
             Self::none("the weights are too large to compute with")
         } else {
             let moved = state.movement.advance(observation, norm);
-            let exit = state.surrogate.advance(observation.step, observation.sketch, moved.as_ref().ok());
+            let threshold = settings.surrogate_exit.threshold;
+            let exit =
+                state.surrogate.advance(observation.step, observation.sketch, moved.as_ref().ok(), threshold);
             match moved {
                 Ok(moved) => Self {
                     update_ratio: Some(moved.ratio),

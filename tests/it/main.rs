@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod cli;
+mod detect;
 mod engine_ground_truth;
 mod engine_iris;
 mod evaluator;
