@@ -7,6 +7,7 @@ mod cli;
 mod detect;
 mod engine_ground_truth;
 mod engine_iris;
+mod engine_scikit_learn;
 mod evaluator;
 mod fixtures;
 mod iris;

@@ -90,11 +90,7 @@ impl Specification {
     ) -> Result<Hyperparameters, EngineError> {
         let sample = spread_sample(inputs.len(), self.pairs, SEED);
         let (inputs, targets) = (inputs.select(&sample), targets.select(&sample));
-        let layout = Layout {
-            inputs: inputs.dimension(),
-            isotropic: self.isotropic,
-            amplitude: self.signal_variance.is_some(),
-        };
+        let layout = self.layout(inputs.dimension());
         let likelihood = Likelihood::new(self.kernel, layout, &inputs, &targets);
         let mut bounds = vec![self.length_scales; layout.scales()];
         bounds.extend(self.signal_variance);
@@ -117,6 +113,23 @@ impl Specification {
         control.check()?;
         let (logarithms, value) = best.ok_or(EngineError::SingularCovariance { pairs: inputs.len() })?;
         Ok(layout.hyperparameters(&logarithms, value))
+    }
+
+    /// Log marginal likelihood of some hyperparameters, summed over the columns of `targets`; `None` if the covariance
+    /// matrix is not positive definite.
+    pub fn log_marginal_likelihood(
+        &self,
+        inputs: &Points,
+        targets: &Points,
+        at: &Hyperparameters,
+    ) -> Option<f64> {
+        let layout = self.layout(inputs.dimension());
+        let likelihood = Likelihood::new(self.kernel, layout, inputs, targets);
+        likelihood.evaluate(&layout.logarithms(at)).map(|(value, _)| value)
+    }
+
+    fn layout(&self, inputs: usize) -> Layout {
+        Layout { inputs, isotropic: self.isotropic, amplitude: self.signal_variance.is_some() }
     }
 }
 
