@@ -39,11 +39,11 @@ pub struct Alert {
     pub episode: u32,
     /// Open or resolved.
     pub state: AlertState,
-    /// Highest severity reached.
+    /// Highest severity reached, by all that is known: it sinks only when losses that came late show a falling loss.
     pub severity: Severity,
     /// Step at which the score first crossed its threshold.
     pub opened_step: u64,
-    /// Step of the latest checkpoint at which the detector was on.
+    /// Step of the latest checkpoint (or loss) at which the detector was on.
     pub last_step: u64,
     /// Step at which it was resolved.
     pub resolved_step: Option<u64>,

@@ -1,7 +1,7 @@
 //! The loss is far above its recent level.
 //!
-//! The score of each loss is the robust z of its logarithm among the 200 losses before, spread at least 0.25: a loss seven
-//! times the median scores 8 at most. Losses at or above the threshold stay out of the window, up to 200 in a row, so that
+//! The score of each loss is the robust z of its logarithm among the 200 losses before, spread at least 0.25: a loss 7.4 times
+//! the median scores 8 at most. Losses at or above the threshold stay out of the window, up to 200 in a row, so that
 //! a burst does not become the level it is measured against. An excursion that returns stays in its basin; one that is
 //! still there three checkpoints later is `high`. Works on step losses and on one loss per checkpoint.
 

@@ -23,7 +23,7 @@ const TOGETHER: u64 = 3;
 /// losses come late, and the row then says so.
 ///
 /// Size: a copy of the sketch (16 KiB for 4,096 numbers), 16 sketches folded to 512 numbers (32 KiB), 8,192 numbers for
-/// tensors (32 KiB and their names), the recent checkpoints (32 bytes each, usually some 16, at most 2,048), waiting
+/// tensors (32 KiB and their names), the recent checkpoints (40 bytes each, usually some 16, at most 2,048), waiting
 /// losses (16 bytes each, at most 4,096), and at most 32 episodes of each detector: under half a megabyte for any model
 /// and run, a few kilobytes for a small one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -164,7 +164,7 @@ pub(super) fn text(
     }
 }
 
-/// A growth rate in words: "a third" is not needed, per cent will do.
+/// A growth rate in words, from its logarithm.
 fn growth(slope: f64) -> String {
     if slope > 1.0 { format!("{} each", times(slope)) } else { format!("{:.0} %", 100.0 * slope.exp_m1()) }
 }

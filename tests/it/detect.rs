@@ -335,11 +335,14 @@ fn a_detector_that_is_off_is_silent_and_named() {
 #[test]
 fn the_state_stays_small() {
     let settings = Settings::default();
-    let tensors: Vec<TensorStatistics> =
-        (0..2000).map(|i| statistics(&format!("model.layers.{i}.mlp.weight"), &[0.5; 64])).collect();
     let mut monitor = RunMonitor::new("large");
     let mut noise = Noise(2);
     for t in 1..=60 {
+        let mut tensor = |i| {
+            let values: Vec<f32> = (0..64).map(|_| noise.next()).collect();
+            statistics(&format!("model.layers.{i}.mlp.down_proj.weight"), &values)
+        };
+        let tensors: Vec<TensorStatistics> = (0..2000).map(&mut tensor).collect();
         let sketch: Vec<f32> = (0..4096).map(|_| noise.next()).collect();
         let losses: Vec<(u64, f64)> = (0..500).map(|i| (1000 * t + i, 1.0)).collect();
         let observation =

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod cli;
 mod detect;
+mod detect_training;
 mod engine_ground_truth;
 mod engine_iris;
 mod engine_scikit_learn;
