@@ -240,6 +240,8 @@ pub struct Candidate {
     pub lag_steps: u64,
     /// R² of the next point on runs left out, one for each coordinate, against the constant prediction.
     pub skill: Vec<f64>,
+    /// R² of the displacement on runs left out, one for each coordinate, against the mean displacement.
+    pub displacement_skill: Vec<f64>,
     /// Share of the error of *persistence* (the next point is this point) that the surrogate removes.
     pub skill_over_persistence: f64,
     /// Typical motion in one lag, in cells, along the most moving axis.

@@ -6,6 +6,7 @@
 
 mod analysis;
 mod cancel;
+mod columns;
 mod control;
 mod describe;
 pub mod dynamics;

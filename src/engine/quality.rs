@@ -12,7 +12,7 @@ use super::{Control, EngineError, Hyperparameters, SurrogateParameters};
 pub(super) const NOMINAL_COVERAGE: f64 = 0.9;
 
 /// Pairs from which a map is learned for a test.
-const TRAINING_PAIRS: usize = 400;
+const TRAINING_PAIRS: usize = 240;
 
 /// Pairs on which it is tested.
 const TEST_PAIRS: usize = 1000;

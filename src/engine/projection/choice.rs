@@ -1,36 +1,29 @@
-//! Which projection and lag to use, where that is left to us.
-//!
-//! Predictability alone must not choose: at a long lag every contracting map looks perfect, and a constant coordinate
-//! is the best predicted of all. A combination qualifies when, on whole runs left out, it predicts the next point much
-//! better than persistence and than a constant do; its coordinates tell the loss; and motion in one lag exceeds a few
-//! cells of the grid, since otherwise every small step is a fixed point at the grid's resolution. The first projection
-//! that qualifies is taken, at its shortest qualifying lag.
+//! Which projection and lag to use, where that is left to us, and how smooth the map is.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::candidate::{Tried, loss_correlation};
 use super::{Coordinates, function_space, project};
-use crate::engine::quality::{Assessment, assess, folds};
-use crate::engine::random::{Random, spread_sample};
-use crate::engine::statistics::{median, rank_correlation};
+use crate::engine::quality::{Assessment, Split, assess, folds};
+use crate::engine::random::Random;
 use crate::engine::surrogate::{FittedMap, Search};
 use crate::engine::trajectories::{Group, Pairs, Path, common_stride, longest_span, pairs};
 use crate::engine::{
-    Candidate, Control, EngineError, Hyperparameters, LagChoice, Margin, Parameters, Points, PriorMean,
-    ProjectionChoice, SurrogateParameters,
+    Candidate, Control, EngineError, Hyperparameters, LagChoice, Parameters, PriorMean, ProjectionChoice,
+    SurrogateParameters,
 };
 
-/// Least R² of the next point, of every coordinate, against a constant.
-const LEAST_SKILL: f64 = 0.5;
+/// With this many runs or more, a quarter of them takes no part in the choice, so that quality can be taken on it.
+const ENOUGH_RUNS: usize = 12;
 
-/// Least share of the squared error of persistence that must be removed.
-const LEAST_SKILL_OVER_PERSISTENCE: f64 = 0.5;
+/// Fewest pairs at which a lag is tried.
+const FEWEST_PAIRS: usize = 8;
 
-/// Least motion in one lag, in cells. Images of cells are three to four cells wide; where motion is not clearly more,
-/// sets are recurrent only because they are seen through a coarse grid.
-const LEAST_MOTION: f64 = 10.0;
-
-/// Least rank correlation of the loss with what the coordinates tell of it.
-const LEAST_LOSS_CORRELATION: f64 = 0.5;
+/// Sets of runs that are left out in turn, to compare what was tried and in the end.
+const QUICK_FOLDS: usize = 5;
+const FOLDS: usize = 10;
 
 /// Least length scales among which the smoothest sufficient one is sought, in spreads of the inputs.
 const LEAST_SCALES: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
@@ -39,12 +32,6 @@ const LEAST_SCALES: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
 /// preferred.
 const SMOOTHNESS_TOLERANCE: f64 = 0.03;
 
-/// With this many runs or more, a quarter of them takes no part in the choice, so that quality can be taken on it.
-const ENOUGH_RUNS: usize = 12;
-
-/// Fewest pairs from which anything is learned.
-pub(in crate::engine) const FEWEST_PAIRS: usize = 8;
-
 /// The coordinates and pairs of an analysis.
 #[derive(Debug)]
 pub(in crate::engine) struct Choice<'a> {
@@ -52,16 +39,17 @@ pub(in crate::engine) struct Choice<'a> {
     pub(in crate::engine) pairs: Pairs,
     /// What was tried, if there was anything to choose.
     pub(in crate::engine) candidates: Vec<Candidate>,
-    /// Where the search for hyperparameters may begin.
-    hyperparameters: Option<Vec<Hyperparameters>>,
-    /// Paths that took no part in the choice.
-    pub(in crate::engine) reserved: Vec<usize>,
     /// Why nothing that was tried is good enough, if so.
     pub(in crate::engine) shortcomings: Option<String>,
+    /// Where the search for hyperparameters may begin.
+    start: Option<Vec<Hyperparameters>>,
+    /// Numbers of the pairs of runs that took part in the choice, and of those that did not.
+    split: Split,
 }
 
 impl Choice<'_> {
-    /// Hyperparameters of the map, among the smoothest that predict runs left out as well as any.
+    /// Hyperparameters of the map, among the smoothest that predict runs left out as well as any. Runs that are kept
+    /// for the assessment have no say.
     ///
     /// The likelihood alone is a bad judge of length scales here. Points of one run share what the projection forgets,
     /// and the likelihood, which takes all pairs to be independent, explains that by a map that bends from run to run.
@@ -71,33 +59,13 @@ impl Choice<'_> {
         parameters: &SurrogateParameters,
         control: &Control,
     ) -> Result<Vec<Hyperparameters>, EngineError> {
-        let start = self.hyperparameters.as_deref();
+        let pairs = self.pairs.select(&self.split.0);
+        let start = self.start.as_deref();
         let least_scale = match parameters.prior_mean {
             PriorMean::Zero => LEAST_SCALES[0],
-            PriorMean::Affine | PriorMean::Displacement => self.smoothest(parameters, control)?,
+            PriorMean::Affine | PriorMean::Displacement => smoothest(&pairs, parameters, start, control)?,
         };
-        let search = Search { quick: false, least_scale, start };
-        FittedMap::hyperparameters(&self.pairs, parameters, search, control)
-    }
-
-    fn smoothest(&self, parameters: &SurrogateParameters, control: &Control) -> Result<f64, EngineError> {
-        let own: Vec<usize> = (0..self.pairs.len()).filter(|&number| !self.is_reserved(number)).collect();
-        let pairs = self.pairs.select(&own);
-        let splits = folds(&pairs, 5);
-        let density = |&least_scale: &f64| {
-            let search = Search { quick: true, least_scale, start: self.hyperparameters.as_deref() };
-            let hyperparameters = FittedMap::hyperparameters(&pairs, parameters, search, control)?;
-            Ok(-assess(&pairs, &splits, parameters, &hyperparameters, control)?
-                .negative_log_predictive_density)
-        };
-        let densities: Vec<f64> = LEAST_SCALES.par_iter().map(density).collect::<Result<_, EngineError>>()?;
-        let best = densities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let enough = densities.iter().position(|density| *density >= best - SMOOTHNESS_TOLERANCE);
-        Ok(LEAST_SCALES[enough.unwrap_or(0)])
-    }
-
-    fn is_reserved(&self, pair: usize) -> bool {
-        self.reserved.binary_search(&self.pairs.path[pair]).is_ok()
+        FittedMap::hyperparameters(&pairs, parameters, Search { quick: false, least_scale, start }, control)
     }
 
     /// Prediction of runs left out: of those that took no part in the choice, where there are any, else of each run (or
@@ -108,17 +76,14 @@ impl Choice<'_> {
         hyperparameters: &[Hyperparameters],
         control: &Control,
     ) -> Result<Assessment, EngineError> {
-        let splits = if self.reserved.is_empty() {
-            folds(&self.pairs, 10)
-        } else {
-            let (test, training) = (0..self.pairs.len()).partition(|&number| self.is_reserved(number));
-            vec![(training, test)]
-        };
+        let splits =
+            if self.split.1.is_empty() { folds(&self.pairs, FOLDS) } else { vec![self.split.clone()] };
         assess(&self.pairs, &splits, parameters, hyperparameters, control)
     }
 }
 
-/// Chooses projection and lag, as far as the parameters leave them open.
+/// Chooses projection and lag, as far as the parameters leave them open: the first projection that qualifies, at its
+/// shortest qualifying lag. If nothing qualifies, what meets most conditions.
 ///
 /// # Errors
 /// Those of [`project`] and [`pairs`] where nothing is possible.
@@ -127,6 +92,62 @@ pub(in crate::engine) fn choose<'a>(
     parameters: &Parameters,
     control: &Control,
 ) -> Result<Choice<'a>, EngineError> {
+    let mut possible = projections(group, parameters, control)?;
+    if parameters.projection != ProjectionChoice::Auto && parameters.lag != LagChoice::Auto {
+        let coordinates = possible.swap_remove(0);
+        let pairs = pairs(&coordinates.paths, parameters.dimension, parameters.lag)?;
+        let split = ((0..pairs.len()).collect(), Vec::new());
+        return Ok(Choice {
+            coordinates,
+            pairs,
+            candidates: Vec::new(),
+            shortcomings: None,
+            start: None,
+            split,
+        });
+    }
+
+    let reserved = reserved(group);
+    let mut combinations = combinations(&possible, &reserved, parameters)?;
+    let loss_correlations: Vec<Option<f64>> =
+        possible.iter().map(|coordinates| loss_correlation(&coordinates.paths, &reserved)).collect();
+    let done = AtomicUsize::new(0);
+    let mut tried: Vec<Tried> = combinations
+        .par_iter()
+        .map(|Combination { projection, pairs, split }| {
+            let (coordinates, own) = (&possible[*projection], pairs.select(&split.0));
+            let splits = folds(&own, QUICK_FOLDS);
+            let tried =
+                Tried::new(coordinates, &own, &splits, loss_correlations[*projection], parameters, control)?;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            control.report("choice", done as f64 / combinations.len() as f64);
+            Ok(tried)
+        })
+        .collect::<Result<_, EngineError>>()?;
+    let best = tried.iter().position(|tried| tried.candidate.qualifies).unwrap_or_else(|| {
+        let better = |best: usize, other: usize| if tried[other].beats(&tried[best]) { other } else { best };
+        (0..tried.len()).reduce(better).unwrap_or(0)
+    });
+    let Combination { projection, pairs, split } = combinations.swap_remove(best);
+    let shortcomings = (!tried[best].candidate.qualifies).then(|| tried[best].candidate.reason.clone());
+    let start = Some(std::mem::take(&mut tried[best].hyperparameters));
+    let candidates = tried.into_iter().map(|tried| tried.candidate).collect();
+    Ok(Choice {
+        coordinates: possible.swap_remove(projection),
+        pairs,
+        candidates,
+        shortcomings,
+        start,
+        split,
+    })
+}
+
+/// The projections that come into question, in order of preference.
+fn projections<'a>(
+    group: &Group<'a>,
+    parameters: &Parameters,
+    control: &Control,
+) -> Result<Vec<Coordinates<'a>>, EngineError> {
     let kinds = match parameters.projection {
         ProjectionChoice::Auto if function_space::is_possible(group) => {
             vec![ProjectionChoice::FunctionSpace, ProjectionChoice::Pca]
@@ -134,7 +155,6 @@ pub(in crate::engine) fn choose<'a>(
         ProjectionChoice::Auto => vec![ProjectionChoice::Pca],
         fixed => vec![fixed],
     };
-    let open = kinds.len() > 1 || parameters.lag == LagChoice::Auto;
     let mut possible = Vec::new();
     let mut failure = None;
     for kind in kinds {
@@ -144,89 +164,79 @@ pub(in crate::engine) fn choose<'a>(
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    let Some(first) = possible.first() else { return Err(failure.unwrap_or(EngineError::NoRuns)) };
-    if !open {
-        let pairs = pairs(&first.paths, parameters.dimension, parameters.lag)?;
-        let coordinates = possible.swap_remove(0);
-        let (candidates, reserved) = (Vec::new(), Vec::new());
-        return Ok(Choice {
-            coordinates,
-            pairs,
-            candidates,
-            hyperparameters: None,
-            reserved,
-            shortcomings: None,
-        });
+    match failure {
+        Some(error) if possible.is_empty() => Err(error),
+        _ => Ok(possible),
     }
+}
 
+/// A projection (its number) and the pairs at one lag.
+struct Combination {
+    projection: usize,
+    pairs: Pairs,
+    /// Pairs of runs that take part in the choice, and of those that do not.
+    split: Split,
+}
+
+fn combinations(
+    possible: &[Coordinates<'_>],
+    reserved: &[&str],
+    parameters: &Parameters,
+) -> Result<Vec<Combination>, EngineError> {
     let mut combinations = Vec::new();
-    for (number, coordinates) in possible.iter().enumerate() {
-        let pairs_at = |lag| pairs(&coordinates.paths, parameters.dimension, lag);
+    let mut failure = None;
+    for (projection, coordinates) in possible.iter().enumerate() {
+        let paths = &coordinates.paths;
+        let mut add = |lag, fewest| match pairs(paths, parameters.dimension, lag) {
+            Ok(pairs) if pairs.len() >= fewest => {
+                let is_reserved = |&number: &usize| is_reserved(&paths[pairs.path[number]], reserved);
+                let (kept, own): (Vec<usize>, Vec<usize>) = (0..pairs.len()).partition(is_reserved);
+                // with few pairs nothing can be put by
+                let split = if kept.is_empty() || own.len() < FEWEST_PAIRS {
+                    ((0..pairs.len()).collect(), Vec::new())
+                } else {
+                    (own, kept)
+                };
+                combinations.push(Combination { projection, pairs, split });
+                true
+            }
+            Ok(_few) => false,
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        };
         match parameters.lag {
             LagChoice::Auto => {
-                let found = ladder(&coordinates.paths)
-                    .into_iter()
-                    .filter_map(|lag| pairs_at(LagChoice::Steps(lag)).ok());
-                let before = combinations.len();
-                combinations
-                    .extend(found.filter(|pairs| pairs.len() >= FEWEST_PAIRS).map(|pairs| (number, pairs)));
-                if combinations.len() == before {
-                    let stride = common_stride(&coordinates.paths).unwrap_or(1);
-                    combinations.extend(pairs_at(LagChoice::Steps(stride)).ok().map(|pairs| (number, pairs)));
+                let found =
+                    ladder(paths).into_iter().filter(|&lag| add(LagChoice::Steps(lag), FEWEST_PAIRS)).count();
+                if found == 0 {
+                    add(LagChoice::Steps(common_stride(paths).unwrap_or(1)), 1);
                 }
             }
-            fixed => combinations.extend(pairs_at(fixed).ok().map(|pairs| (number, pairs))),
+            fixed => {
+                add(fixed, 1);
+            }
         }
     }
-    if combinations.is_empty() {
-        // says which distances there are
-        pairs(&first.paths, parameters.dimension, parameters.lag.or_stride(&first.paths))?;
-    }
-    let done = std::sync::atomic::AtomicUsize::new(0);
-    let tried: Vec<Tried> = combinations
-        .par_iter()
-        .map(|(number, pairs)| {
-            let tried = Tried::new(&possible[*number], pairs, parameters, control)?;
-            let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            control.report("choice", done as f64 / combinations.len() as f64);
-            Ok(tried)
-        })
-        .collect::<Result<_, EngineError>>()?;
-    let best = tried.iter().position(|tried| tried.candidate.qualifies).unwrap_or_else(|| {
-        (0..tried.len())
-            .reduce(|best, other| if tried[other].beats(&tried[best]) { other } else { best })
-            .unwrap_or(0)
-    });
-    let (number, pairs) = combinations.swap_remove(best);
-    let coordinates = possible.swap_remove(number);
-    let reserved = reserved(&pairs);
-    let hyperparameters = Some(tried[best].hyperparameters.clone());
-    let shortcomings = (!tried[best].candidate.qualifies).then(|| tried[best].candidate.reason.clone());
-    let candidates = tried.into_iter().map(|tried| tried.candidate).collect();
-    Ok(Choice { coordinates, pairs, candidates, hyperparameters, reserved, shortcomings })
-}
-
-impl LagChoice {
-    fn or_stride(self, paths: &[Path<'_>]) -> Self {
-        if self == LagChoice::Auto { LagChoice::Steps(common_stride(paths).unwrap_or(1)) } else { self }
+    match failure {
+        Some(error) if combinations.is_empty() => Err(error),
+        _ => Ok(combinations),
     }
 }
 
-/// Multiples 1, 2, 3, 5, 7, 10, 15, 20, 30, … of the common stride, up to half the longest run.
+/// Multiples 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, … of the common stride, up to half the longest run.
 fn ladder(paths: &[Path<'_>]) -> Vec<u64> {
     let Some(stride) = common_stride(paths) else { return Vec::new() };
-    let longest = longest_span(paths) / 2;
+    let longest = (longest_span(paths) / 2).max(stride);
     let decade = |power: u32| [10, 15, 20, 30, 50, 70].map(|tens| tens * 10u64.pow(power));
     let multiples = [1, 2, 3, 5, 7].into_iter().chain((0..12).flat_map(decade));
-    multiples
-        .map_while(|multiple| multiple.checked_mul(stride))
-        .take_while(|&lag| lag <= longest.max(stride))
-        .collect()
+    multiples.map_while(|multiple| multiple.checked_mul(stride)).take_while(|&lag| lag <= longest).collect()
 }
 
-/// A quarter of the runs, where there are enough.
-fn reserved(pairs: &Pairs) -> Vec<usize> {
-    let mut runs = pairs.paths();
+/// Names of a quarter of the runs, where there are enough; sorted.
+fn reserved<'a>(group: &Group<'a>) -> Vec<&'a str> {
+    let mut runs: Vec<&str> = group.runs().iter().map(|run| run.run.as_str()).collect();
     if runs.len() < ENOUGH_RUNS {
         return Vec::new();
     }
@@ -236,145 +246,37 @@ fn reserved(pairs: &Pairs) -> Vec<usize> {
     runs
 }
 
-struct Tried {
-    candidate: Candidate,
-    hyperparameters: Vec<Hyperparameters>,
-    /// How many of the conditions hold, then how well the next point is predicted.
-    merit: (usize, f64),
+/// Whether a run takes no part in the choice.
+pub(super) fn is_reserved(path: &Path<'_>, reserved: &[&str]) -> bool {
+    reserved.binary_search(&path.run.run.as_str()).is_ok()
 }
 
-impl Tried {
-    fn new(
-        coordinates: &Coordinates<'_>,
-        pairs: &Pairs,
-        parameters: &Parameters,
-        control: &Control,
-    ) -> Result<Self, EngineError> {
-        let reserved = reserved(pairs);
-        let own: Vec<usize> =
-            (0..pairs.len()).filter(|&i| reserved.binary_search(&pairs.path[i]).is_err()).collect();
-        let lag_steps = pairs.lag().steps;
-        let pairs = pairs.select(&own);
-        let surrogate = &parameters.surrogate;
-        let search = Search { quick: true, least_scale: LEAST_SCALES[1], start: None };
-        let hyperparameters = FittedMap::hyperparameters(&pairs, surrogate, search, control)?;
-        let assessment = assess(&pairs, &folds(&pairs, 5), surrogate, &hyperparameters, control)?;
-        let motion_cells = motion_in_cells(coordinates, &pairs, parameters);
-        let loss_correlation = loss_correlation(&coordinates.paths, &reserved);
-        let conditions = conditions(&assessment, motion_cells, loss_correlation);
-        let reasons: Vec<String> = conditions.iter().flatten().cloned().collect();
-        let worst = assessment.skill.iter().copied().fold(assessment.skill_over_persistence, f64::min);
-        let candidate = Candidate {
-            projection: coordinates.projection.kind,
-            lag_steps,
-            skill: assessment.skill,
-            skill_over_persistence: assessment.skill_over_persistence,
-            motion_cells,
-            loss_correlation,
-            qualifies: reasons.is_empty(),
-            reason: reasons.join("; "),
-        };
-        let held = conditions.iter().filter(|condition| condition.is_none()).count();
-        Ok(Self { candidate, hyperparameters, merit: (held, worst) })
+/// The largest least length scale at which runs left out are predicted as well as at any other.
+fn smoothest(
+    pairs: &Pairs,
+    parameters: &SurrogateParameters,
+    start: Option<&[Hyperparameters]>,
+    control: &Control,
+) -> Result<f64, EngineError> {
+    let splits = folds(pairs, QUICK_FOLDS);
+    if splits.is_empty() {
+        return Ok(LEAST_SCALES[0]);
     }
-
-    fn beats(&self, other: &Self) -> bool {
-        self.merit.0 > other.merit.0 || self.merit.0 == other.merit.0 && self.merit.1 > other.merit.1
-    }
-}
-
-/// What is wrong with a candidate, condition by condition.
-fn conditions(assessment: &Assessment, motion: f64, loss_correlation: Option<f64>) -> [Option<String>; 4] {
-    let skill = assessment.skill.iter().copied().fold(f64::INFINITY, f64::min);
-    let over_persistence = assessment.skill_over_persistence;
-    [
-        (skill < LEAST_SKILL).then(|| {
-            format!("on runs left out, a coordinate of the next point is predicted hardly better than by its mean (R² {skill:.2}, at least {LEAST_SKILL} is needed)")
-        }),
-        (over_persistence < LEAST_SKILL_OVER_PERSISTENCE).then(|| {
-            format!("predicting that nothing moves is nearly as good (the map removes {over_persistence:.2} of that error, at least {LEAST_SKILL_OVER_PERSISTENCE} is needed)")
-        }),
-        (motion < LEAST_MOTION).then(|| {
-            format!("typical motion in one lag is {motion:.1} cells, less than {LEAST_MOTION}: every small step would look like a fixed point")
-        }),
-        loss_correlation.filter(|&correlation| correlation < LEAST_LOSS_CORRELATION).map(|correlation| {
-            format!("the coordinates say little about the loss (rank correlation {correlation:.2}, at least {LEAST_LOSS_CORRELATION} is needed)")
-        }),
-    ]
-}
-
-/// Median motion in one lag along the axis of most motion, in cells of the grid.
-fn motion_in_cells(coordinates: &Coordinates<'_>, pairs: &Pairs, parameters: &Parameters) -> f64 {
-    let dimension = coordinates.dimension() as u32;
-    let along = |axis: usize| {
-        let (low, high) = coordinates.range(axis);
-        let width = match parameters.grid.margin {
-            Margin::Share(share) => (high - low) * (1.0 + 2.0 * share),
-            Margin::Absolute(length) => high - low + 2.0 * length,
-        };
-        let halvings = (parameters.grid.subdivisions + dimension - 1 - axis as u32) / dimension;
-        let moved = pairs.from.column(axis).zip(pairs.to.column(axis)).map(|(from, to)| (to - from).abs());
-        median(&mut moved.collect::<Vec<_>>()) / width * 2f64.powi(halvings as i32)
+    let density = |&least_scale: &f64| {
+        let search = Search { quick: true, least_scale, start };
+        let hyperparameters = FittedMap::hyperparameters(pairs, parameters, search, control)?;
+        Ok(-assess(pairs, &splits, parameters, &hyperparameters, control)?.negative_log_predictive_density)
     };
-    (0..coordinates.dimension()).map(along).fold(0.0, f64::max)
-}
-
-/// Points by whose neighbours the loss is predicted, and points where it is.
-const LOSS_POINTS: usize = 600;
-
-/// Nearest neighbours that are averaged.
-const NEIGHBOURS: usize = 8;
-
-/// Rank correlation of the loss with the mean loss of the nearest points of other runs; `None` where fewer than half of
-/// the points have a loss, or there are too few of them.
-fn loss_correlation(paths: &[Path<'_>], reserved: &[usize]) -> Option<f64> {
-    let mut known: Vec<(usize, &[f64], f64)> = Vec::new();
-    let mut points = 0;
-    for (number, path) in
-        paths.iter().enumerate().filter(|(number, _)| reserved.binary_search(number).is_err())
-    {
-        for (place, point) in path.points.rows().enumerate().filter(|(place, _)| path.usable[*place]) {
-            points += 1;
-            known.extend(path.losses[place].map(|loss| (number, point, loss)));
-        }
-    }
-    if known.len() < 4 * NEIGHBOURS || 2 * known.len() < points {
-        return None;
-    }
-    let known: Vec<_> = spread_sample(known.len(), LOSS_POINTS, 2).into_iter().map(|i| known[i]).collect();
-    let dimension = known[0].1.len();
-    let all = Points::from_rows(dimension, known.iter().map(|(_, point, _)| point));
-    let scales: Vec<f64> =
-        (0..dimension).map(|axis| crate::engine::statistics::standard_deviation(all.column(axis))).collect();
-    let single_run = known.iter().all(|(run, ..)| *run == known[0].0);
-    let predicted: Vec<f64> = known
-        .par_iter()
-        .enumerate()
-        .map(|(i, (run, point, _))| {
-            let distance = |other: &[f64]| -> f64 {
-                let scaled =
-                    point.iter().zip(other).zip(&scales).map(|((a, b), scale)| ((a - b) / scale).powi(2));
-                scaled.sum()
-            };
-            let others = known
-                .iter()
-                .enumerate()
-                .filter(|(j, (other, ..))| if single_run { i != *j } else { other != run });
-            let mut near: Vec<(f64, f64)> =
-                others.map(|(_, (_, other, loss))| (distance(other), *loss)).collect();
-            near.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-            near.truncate(NEIGHBOURS);
-            near.iter().map(|(_, loss)| loss).sum::<f64>() / near.len().max(1) as f64
-        })
-        .collect();
-    let losses: Vec<f64> = known.iter().map(|(.., loss)| *loss).collect();
-    Some(rank_correlation(&predicted, &losses).abs())
+    let densities: Vec<f64> = LEAST_SCALES.par_iter().map(density).collect::<Result<_, EngineError>>()?;
+    let best = densities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let enough = densities.iter().position(|&density| density >= best - SMOOTHNESS_TOLERANCE);
+    Ok(LEAST_SCALES[enough.unwrap_or(0)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::RunSeries;
+    use crate::engine::{Points, RunSeries};
 
     #[test]
     fn lags_are_multiples_of_the_stride_up_to_half_a_run() {

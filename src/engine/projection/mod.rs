@@ -1,5 +1,6 @@
 //! From weights, or what they predict, to few coordinates.
 
+mod candidate;
 mod choice;
 mod function_space;
 mod pca;

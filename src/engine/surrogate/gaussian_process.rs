@@ -7,6 +7,7 @@ use faer::{Accum, Mat, Par, Side};
 
 use super::fit::{Stop, maximise};
 use super::likelihood::{JITTER, Layout, Likelihood};
+use crate::engine::columns::{column, column_mut};
 use crate::engine::random::{Random, spread_sample};
 use crate::engine::{Control, EngineError, Hyperparameters, Kernel, Points};
 
@@ -271,7 +272,6 @@ impl GaussianProcess {
             covariances: Mat::zeros(centres, BATCH),
             reduced: Mat::zeros(centres, BATCH),
             means: Mat::zeros(outputs, BATCH),
-            squares: vec![0.0; centres],
         }
     }
 }
@@ -282,7 +282,6 @@ pub(super) struct Batch<'a> {
     covariances: Mat<f64>,
     reduced: Mat<f64>,
     means: Mat<f64>,
-    squares: Vec<f64>,
 }
 
 impl Batch<'_> {
@@ -292,16 +291,17 @@ impl Batch<'_> {
         let process = self.process;
         let Hyperparameters { length_scales, signal_variance, .. } = &process.hyperparameters;
         let mut count = 0;
-        for (column, point) in self.covariances.col_iter_mut().zip(points) {
-            self.squares.fill(0.0);
+        for point in points {
+            let covariances = column_mut(&mut self.covariances, count);
+            covariances.fill(0.0);
             for ((centres, x), scale) in process.centres.iter().zip(point).zip(length_scales) {
                 let x = x / scale;
-                for (square, centre) in self.squares.iter_mut().zip(centres) {
+                for (square, centre) in covariances.iter_mut().zip(centres) {
                     *square += (x - centre) * (x - centre);
                 }
             }
-            for (covariance, &square) in column.iter_mut().zip(&self.squares) {
-                *covariance = signal_variance * process.kernel.correlation(square);
+            for covariance in covariances {
+                *covariance = signal_variance * process.kernel.correlation(*covariance);
             }
             count += 1;
         }
@@ -339,17 +339,28 @@ struct Solution {
 }
 
 impl Data<'_> {
-    fn covariance(&self, i: usize, j: usize) -> f64 {
-        let squared_distance = self.scaled.iter().map(|axis| (axis[i] - axis[j]).powi(2)).sum();
-        self.signal * self.kernel.correlation(squared_distance)
+    /// Covariances of point `j` with the points from `first` on.
+    fn covariances(&self, j: usize, first: usize, covariances: &mut [f64]) {
+        covariances.fill(0.0);
+        for axis in self.scaled {
+            for (square, x) in covariances.iter_mut().zip(&axis[first..]) {
+                *square += (x - axis[j]) * (x - axis[j]);
+            }
+        }
+        for covariance in covariances {
+            *covariance = self.signal * self.kernel.correlation(*covariance);
+        }
     }
 
     /// Weights K⁻¹y and reduction L⁻¹, where `K = LLᵀ`.
     fn exact(&self, targets: &Mat<f64>, noise: f64) -> Option<Solution> {
         let n = targets.nrows();
-        let covariance = Mat::from_fn(n, n, |i, j| {
-            if i < j { 0.0 } else { self.covariance(i, j) + if i == j { noise } else { 0.0 } }
-        });
+        let mut covariance = Mat::zeros(n, n);
+        for j in 0..n {
+            let below = &mut column_mut(&mut covariance, j)[j..];
+            self.covariances(j, j, below);
+            below[0] += noise;
+        }
         let factor = Llt::new(covariance.as_ref(), Side::Lower).ok()?;
         let weights = factor.solve(targets);
         let mut reduction = Mat::zeros(n, n);
@@ -409,6 +420,7 @@ impl Data<'_> {
         let n = self.scaled[0].len();
         let mut features = Mat::<f64>::zeros(n, most);
         let mut left = vec![self.signal; n];
+        let mut entries = vec![0.0; n];
         let mut pivots = Vec::with_capacity(most);
         let largest =
             |left: &[f64]| (0..n).reduce(|best, i| if left[i] > left[best] { i } else { best }).unwrap_or(0);
@@ -418,17 +430,20 @@ impl Data<'_> {
                 break;
             }
             let at = pivots.len();
-            let mut column: Vec<f64> = (0..n).map(|i| self.covariance(i, pivot)).collect();
+            self.covariances(pivot, 0, &mut entries);
             for before in 0..at {
-                let factor = features[(pivot, before)];
-                for (entry, feature) in column.iter_mut().zip(features.col(before).iter()) {
+                let feature = column(&features, before);
+                let factor = feature[pivot];
+                for (entry, feature) in entries.iter_mut().zip(feature) {
                     *entry -= factor * feature;
                 }
             }
             let scale = left[pivot].sqrt();
-            for (i, entry) in column.iter().enumerate() {
-                features[(i, at)] = entry / scale;
-                left[i] -= (entry / scale).powi(2);
+            for ((feature, left), entry) in
+                column_mut(&mut features, at).iter_mut().zip(&mut left).zip(&entries)
+            {
+                *feature = entry / scale;
+                *left -= *feature * *feature;
             }
             features[(pivot, at)] = scale;
             // what a pivot determines is zero, not a rounding error; rows of earlier pivots stay triangular

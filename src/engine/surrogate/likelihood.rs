@@ -3,6 +3,7 @@
 use faer::linalg::solvers::{DenseSolveCore as _, Llt, Solve as _};
 use faer::{Mat, Side};
 
+use crate::engine::columns::{column, column_mut};
 use crate::engine::{Hyperparameters, Kernel, Points};
 
 /// Added to the diagonal of every covariance matrix, against rounding (as scikit-learn's `alpha`).
@@ -70,19 +71,25 @@ impl<'a> Likelihood<'a> {
         let (n, outputs) = (self.targets.len(), self.targets.dimension());
         let signal = values.signal_variance;
         let precisions: Vec<f64> = values.length_scales.iter().map(|scale| scale.powi(-2)).collect();
-        let distance =
-            |at: usize| -> f64 { self.squares.iter().zip(&precisions).map(|(d, p)| d[at] * p).sum() };
+        let mut distances = vec![0.0; n * (n - 1) / 2];
+        for (squares, precision) in self.squares.iter().zip(&precisions) {
+            for (distance, square) in distances.iter_mut().zip(squares) {
+                *distance += precision * square;
+            }
+        }
         let (correlations, slopes): (Vec<f64>, Vec<f64>) =
-            (0..n * (n - 1) / 2).map(|at| self.kernel.correlation_with_slope(distance(at))).unzip();
+            distances.into_iter().map(|distance| self.kernel.correlation_with_slope(distance)).unzip();
 
         let mut covariance = Mat::zeros(n, n);
-        let mut at = 0;
+        let mut rest = correlations.as_slice();
         for j in 0..n {
-            covariance[(j, j)] = signal + values.noise_variance + JITTER;
-            for i in j + 1..n {
-                covariance[(i, j)] = signal * correlations[at];
-                at += 1;
+            let below = &mut column_mut(&mut covariance, j)[j..];
+            let (own, later) = rest.split_at(n - 1 - j);
+            below[0] = signal + values.noise_variance + JITTER;
+            for (entry, correlation) in below[1..].iter_mut().zip(own) {
+                *entry = signal * correlation;
             }
+            rest = later;
         }
         let factor = Llt::new(covariance.as_ref(), Side::Lower).ok()?;
         let targets = Mat::from_fn(n, outputs, |i, output| self.targets.row(i)[output]);
@@ -92,24 +99,34 @@ impl<'a> Likelihood<'a> {
         let constant = n as f64 * (2.0 * std::f64::consts::PI).ln();
         let value = -0.5 * fit - 0.5 * outputs as f64 * (log_determinant + constant);
 
+        // ααᵀ − K⁻¹, summed over the outputs: its trace, and its lower triangle times the signal's variance
         let inverse = factor.inverse();
-        let sensitivity = |i: usize, j: usize| {
-            let products: f64 = (0..outputs).map(|output| weights[(i, output)] * weights[(j, output)]).sum();
-            products - outputs as f64 * inverse[(i, j)]
-        };
-        let mut by_scale = vec![0.0; self.layout.inputs];
-        let (mut by_signal, mut trace, mut at) = (0.0, 0.0, 0);
+        let mut trace = 0.0;
+        let mut sensitivities = Vec::with_capacity(correlations.len());
         for j in 0..n {
-            trace += sensitivity(j, j);
-            for i in j + 1..n {
-                let sensitivity = signal * sensitivity(i, j);
-                by_signal += sensitivity * correlations[at];
-                for (by_scale, squares) in by_scale.iter_mut().zip(&self.squares) {
-                    *by_scale += sensitivity * slopes[at] * squares[at];
+            let from = sensitivities.len();
+            let inverse = &column(&inverse, j)[j..];
+            trace -= outputs as f64 * inverse[0];
+            sensitivities.extend(inverse[1..].iter().map(|entry| -signal * outputs as f64 * entry));
+            for output in 0..outputs {
+                let weights = &column(&weights, output)[j..];
+                trace += weights[0] * weights[0];
+                for (sensitivity, weight) in sensitivities[from..].iter_mut().zip(&weights[1..]) {
+                    *sensitivity += signal * weights[0] * weight;
                 }
-                at += 1;
             }
         }
+        let by_signal: f64 = sensitivities.iter().zip(&correlations).map(|(s, c)| s * c).sum();
+        for (sensitivity, slope) in sensitivities.iter_mut().zip(&slopes) {
+            *sensitivity *= slope;
+        }
+        let by_scale: Vec<f64> = self
+            .squares
+            .iter()
+            .map(|squares| {
+                sensitivities.iter().zip(squares).map(|(sensitivity, square)| sensitivity * square).sum()
+            })
+            .collect();
         let mut gradient: Vec<f64> =
             by_scale.iter().zip(&precisions).map(|(by, precision)| by * precision).collect();
         if self.layout.isotropic {

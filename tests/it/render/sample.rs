@@ -510,6 +510,7 @@ fn candidates(stride: u64) -> Vec<Candidate> {
         projection: ProjectionChoice::FunctionSpace,
         lag_steps: lag * stride,
         skill: skill.to_vec(),
+        displacement_skill: skill.map(|skill| 2.0 * skill - 1.0).to_vec(),
         skill_over_persistence: persistence,
         motion_cells: motion,
         loss_correlation: Some(0.93),

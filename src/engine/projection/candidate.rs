@@ -1,0 +1,181 @@
+//! Whether a combination of projection and lag is good enough.
+//!
+//! Predictability alone must not choose: at a long lag every contracting map looks perfect, and a constant coordinate
+//! is the best predicted of all. A combination qualifies when, on whole runs left out, it predicts much better than
+//! each of three simple guesses (the next point is the mean of all; nothing moves; all move alike); when its
+//! coordinates tell the loss; and when motion in one lag exceeds a few cells of the grid, since otherwise every small
+//! step is a fixed point at the grid's resolution.
+
+use rayon::prelude::*;
+
+use super::Coordinates;
+use super::choice::is_reserved;
+use crate::engine::quality::{Assessment, Split, assess};
+use crate::engine::random::spread_sample;
+use crate::engine::statistics::{mean, median, rank_correlation, standard_deviation};
+use crate::engine::surrogate::{FittedMap, Search};
+use crate::engine::trajectories::{Pairs, Path};
+use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Parameters, Points};
+
+/// Least R² of the next point and of the displacement, of every coordinate, against a constant.
+const LEAST_SKILL: f64 = 0.5;
+
+/// Least share of the squared error of persistence that must be removed.
+const LEAST_SKILL_OVER_PERSISTENCE: f64 = 0.5;
+
+/// Least motion in one lag, in cells. Images of cells are three to four cells wide; where motion is not clearly more,
+/// sets are recurrent only because they are seen through a coarse grid.
+const LEAST_MOTION: f64 = 10.0;
+
+/// Least rank correlation of the loss with what the coordinates tell of it.
+const LEAST_LOSS_CORRELATION: f64 = 0.5;
+
+/// Least length scale while candidates are compared, in spreads of the inputs.
+const LEAST_SCALE: f64 = 0.5;
+
+/// A candidate, its hyperparameters, and how it compares with others.
+pub(super) struct Tried {
+    pub(super) candidate: Candidate,
+    pub(super) hyperparameters: Vec<Hyperparameters>,
+    /// How many of the conditions hold, then how well the next point is predicted.
+    merit: (usize, f64),
+}
+
+impl Tried {
+    /// Learns from `pairs` and tests on the parts of them that are left out in turn.
+    pub(super) fn new(
+        coordinates: &Coordinates<'_>,
+        pairs: &Pairs,
+        splits: &[Split],
+        loss_correlation: Option<f64>,
+        parameters: &Parameters,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let surrogate = &parameters.surrogate;
+        let search = Search { quick: true, least_scale: LEAST_SCALE, start: None };
+        let hyperparameters = FittedMap::hyperparameters(pairs, surrogate, search, control)?;
+        let assessment = assess(pairs, splits, surrogate, &hyperparameters, control)?;
+        let motion_cells = motion_in_cells(coordinates, pairs, parameters);
+        let reasons = shortcomings(&assessment, motion_cells, loss_correlation);
+        let merit = (usize::MAX - reasons.len(), smallest(&assessment.displacement_skill));
+        let candidate = Candidate {
+            projection: coordinates.projection.kind,
+            lag_steps: pairs.lag().steps,
+            skill: assessment.skill,
+            displacement_skill: assessment.displacement_skill,
+            skill_over_persistence: assessment.skill_over_persistence,
+            motion_cells,
+            loss_correlation,
+            qualifies: reasons.is_empty(),
+            reason: reasons.join("; "),
+        };
+        Ok(Self { candidate, hyperparameters, merit })
+    }
+
+    pub(super) fn beats(&self, other: &Self) -> bool {
+        self.merit.0 > other.merit.0 || self.merit.0 == other.merit.0 && self.merit.1 > other.merit.1
+    }
+}
+
+fn smallest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// What is wrong with a candidate, in plain words.
+fn shortcomings(assessment: &Assessment, motion: f64, loss_correlation: Option<f64>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let skill = smallest(&assessment.skill);
+    if skill < LEAST_SKILL {
+        reasons.push(format!(
+            "where a run comes next is predicted hardly better than by the mean of all (R² {skill:.2}, less than {LEAST_SKILL})"
+        ));
+    }
+    let skill = smallest(&assessment.displacement_skill);
+    if skill < LEAST_SKILL {
+        reasons.push(format!(
+            "how far a run moves is predicted hardly better than by the mean of all (R² {skill:.2}, less than {LEAST_SKILL}): where a run is does not tell where it goes"
+        ));
+    }
+    let removed = assessment.skill_over_persistence;
+    if removed < LEAST_SKILL_OVER_PERSISTENCE {
+        reasons.push(format!(
+            "saying that nothing moves is nearly as good (the map removes {removed:.2} of that error, less than {LEAST_SKILL_OVER_PERSISTENCE})"
+        ));
+    }
+    if motion < LEAST_MOTION {
+        reasons.push(format!(
+            "typical motion in one lag is {motion:.1} cells, less than {LEAST_MOTION}: small steps would look like fixed points"
+        ));
+    }
+    if let Some(correlation) = loss_correlation.filter(|&correlation| correlation < LEAST_LOSS_CORRELATION) {
+        reasons.push(format!(
+            "the coordinates say little about the loss (rank correlation {correlation:.2}, less than {LEAST_LOSS_CORRELATION})"
+        ));
+    }
+    reasons
+}
+
+/// Median motion in one lag along the axis of most motion, in cells of the grid.
+fn motion_in_cells(coordinates: &Coordinates<'_>, pairs: &Pairs, parameters: &Parameters) -> f64 {
+    let dimension = coordinates.dimension() as u32;
+    let along = |axis: usize| {
+        let (low, high) = coordinates.range(axis);
+        let width = match parameters.grid.margin {
+            Margin::Share(share) => (high - low) * (1.0 + 2.0 * share),
+            Margin::Absolute(length) => high - low + 2.0 * length,
+        };
+        let halvings = (parameters.grid.subdivisions + dimension - 1 - axis as u32) / dimension;
+        let moved = pairs.from.column(axis).zip(pairs.to.column(axis)).map(|(from, to)| (to - from).abs());
+        median(&mut moved.collect::<Vec<_>>()) / width * 2f64.powi(halvings as i32)
+    };
+    (0..coordinates.dimension()).map(along).fold(0.0, f64::max)
+}
+
+/// Points by whose neighbours the loss is predicted, and points where it is.
+const LOSS_POINTS: usize = 500;
+
+/// Nearest neighbours that are averaged.
+const NEIGHBOURS: usize = 8;
+
+/// Rank correlation of the loss with the mean loss of the nearest points of other runs (of a single run, of its other
+/// points); `None` where fewer than half of the points have a loss, or there are too few of them.
+pub(super) fn loss_correlation(paths: &[Path<'_>], reserved: &[&str]) -> Option<f64> {
+    let mut known: Vec<(usize, &[f64], f64)> = Vec::new();
+    let mut points = 0;
+    for (number, path) in paths.iter().enumerate().filter(|(_, path)| !is_reserved(path, reserved)) {
+        for (place, point) in path.points.rows().enumerate().filter(|(place, _)| path.usable[*place]) {
+            points += 1;
+            known.extend(path.losses[place].map(|loss| (number, point, loss)));
+        }
+    }
+    if known.len() < 4 * NEIGHBOURS || 2 * known.len() < points {
+        return None;
+    }
+    let known: Vec<_> =
+        spread_sample(known.len(), LOSS_POINTS, 2).into_iter().map(|number| known[number]).collect();
+    let dimension = known[0].1.len();
+    let all = Points::from_rows(dimension, known.iter().map(|(_, point, _)| point));
+    let scales: Vec<f64> = (0..dimension).map(|axis| standard_deviation(all.column(axis))).collect();
+    let single_run = known.iter().all(|(run, ..)| *run == known[0].0);
+    let predict = |(number, (run, point, _)): (usize, &(usize, &[f64], f64))| {
+        let distance = |other: &[f64]| -> f64 {
+            point.iter().zip(other).zip(&scales).map(|((a, b), scale)| ((a - b) / scale).powi(2)).sum()
+        };
+        let is_other = |(place, (other, ..)): &(usize, &(usize, &[f64], f64))| {
+            if single_run { number != *place } else { other != run }
+        };
+        let others = known.iter().enumerate().filter(is_other);
+        let mut near: Vec<(f64, f64)> =
+            others.map(|(_, (_, other, loss))| (distance(other), *loss)).collect();
+        if near.len() > NEIGHBOURS {
+            near.select_nth_unstable_by(NEIGHBOURS, |a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            near.truncate(NEIGHBOURS);
+        }
+        // sorted, so that the sum does not depend on how they were selected
+        near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
+        mean(near.iter().map(|(_, loss)| *loss))
+    };
+    let predicted: Vec<f64> = known.par_iter().enumerate().map(predict).collect();
+    let losses: Vec<f64> = known.iter().map(|(.., loss)| *loss).collect();
+    Some(rank_correlation(&predicted, &losses).abs())
+}
