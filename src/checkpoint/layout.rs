@@ -225,3 +225,75 @@ fn each_index(axes: &[Axis], mut visit: impl FnMut(u64, usize) -> Result<(), Fau
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A file of `count` numbers 0, 1, 2, … as i32.
+    fn counting(count: u32) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&(0..count).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        file
+    }
+
+    /// All elements, and the lengths of the blocks they came in.
+    fn read_all(file: &File, shape: &[usize], layout: &Layout) -> (Vec<u64>, Vec<usize>) {
+        let (mut all, mut lengths) = (Vec::new(), Vec::new());
+        read(file, Dtype::I32, shape, layout, &mut Buffer::default(), |block| {
+            assert_eq!(block.start, all.len());
+            let Values::F64(values) = block.values else { unreachable!("integers are f64") };
+            all.extend(values.iter().map(|&value| value as u64));
+            lengths.push(values.len());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        (all, lengths)
+    }
+
+    /// The elements' positions in the storage, one by one.
+    fn positions(shape: &[usize], strides: &[u64]) -> Vec<u64> {
+        shape.iter().zip(strides).fold(vec![0], |outer, (&length, &stride)| {
+            outer.iter().flat_map(|base| (0..length as u64).map(move |i| base + i * stride)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_view_is_read_in_row_major_order(
+            axes in prop::collection::vec((1_usize..7, 0_u64..40), 0..5),
+            offset in 0_u64..50,
+        ) {
+            let (shape, strides): (Vec<_>, Vec<_>) = axes.into_iter().unzip();
+            let file = counting(1000);
+            let layout = Layout { offset: 4 * offset, strides: Some(strides.clone()) };
+            let wanted: Vec<_> = positions(&shape, &strides).iter().map(|at| at + offset).collect();
+            prop_assert_eq!(read_all(&file, &shape, &layout).0, wanted);
+        }
+    }
+
+    #[test]
+    fn large_views_come_in_whole_blocks() {
+        let (rows, columns) = (1500, 1100);
+        let file = counting(2 * rows * columns);
+        let (rows, columns) = (u64::from(rows), u64::from(columns));
+        let views = [
+            // Transposed; every second column; channels last; rows far apart, in reverse order of axes.
+            (vec![1100, 1500], vec![1, columns]),
+            (vec![1500, 1100], vec![2 * columns, 2]),
+            (vec![10, 100, 1500], vec![100 * rows, 1, 100]),
+            (vec![1, 700_000, 2], vec![0, 1, 1_500_000]),
+        ];
+        for (shape, strides) in views {
+            let (elements, lengths) =
+                read_all(&file, &shape, &Layout { offset: 0, strides: Some(strides.clone()) });
+            assert_eq!(elements, positions(&shape, &strides), "{shape:?} {strides:?}");
+            let (_last, whole) = lengths.split_last().unwrap();
+            assert!(whole.iter().all(|&length| length == BLOCK_BYTES / 4), "{lengths:?}");
+        }
+    }
+}

@@ -74,6 +74,16 @@ pub fn is_candidate(path: &Path) -> bool {
         && !folder_in_the_way
 }
 
+/// Whether a file's name says that it is one part of several, as in `model-00001-of-00003.safetensors`.
+pub(super) fn is_part(path: &Path) -> bool {
+    let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    stem.rsplit_once("-of-").is_some_and(|(before, parts)| {
+        let part = before.rsplit_once('-').map_or(before, |(_, part)| part);
+        digits(parts) && digits(part)
+    })
+}
+
 /// Metadata that tell the step, the most telling first.
 const STEP_KEYS: [&str; 6] = ["global_step", "step", "iteration", "iter", "steps", "num_updates"];
 
@@ -108,4 +118,70 @@ pub(super) fn clip(text: &str) -> String {
         clipped.push('…');
     }
     clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrappers_vanish_from_names() {
+        let cases: [(&[&str], &[&str]); 7] = [
+            (&["module.a", "module.b"], &["a", "b"]),
+            (&["module._orig_mod.model.a", "module._orig_mod.model.b"], &["a", "b"]),
+            (&["a._fsdp_wrapped_module.b", "c"], &["a.b", "c"]),
+            (&["model.layers.0", "lm_head.weight"], &["model.layers.0", "lm_head.weight"]),
+            // A name must be left, and names must stay different.
+            (&["module"], &["module"]),
+            (&["_orig_mod.a", "a"], &["_orig_mod.a", "a"]),
+            (&[], &[]),
+        ];
+        for (names, wanted) in cases {
+            assert_eq!(normalize_names(names), wanted, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_told_by_their_paths() {
+        let candidates = [
+            "a.safetensors",
+            "run/step-1.PT",
+            "x/epoch=1-step=8-val_loss=1.575.ckpt",
+            "checkpoint.pth.tar",
+            "checkpoint-500/pytorch_model.bin",
+        ];
+        let others = [
+            ".tmpAB12.safetensors",
+            "a.safetensors.tmp",
+            "model.pt.tmp.1234",
+            "tmp-checkpoint-5/model.safetensors",
+            "run.orbax-checkpoint-tmp-3/a.pt",
+            "checkpoint-500/optimizer.pt",
+            "checkpoint-500/training_args.bin",
+            "run/doodl3/probe.safetensors",
+            "loss.csv",
+            "model.py",
+            "a",
+        ];
+        for path in candidates {
+            assert!(is_candidate(Path::new(path)), "{path}");
+        }
+        for path in others {
+            assert!(!is_candidate(Path::new(path)), "{path}");
+        }
+        assert!(is_part(Path::new("model-00001-of-00003.safetensors")));
+        assert!(!is_part(Path::new("best-of-breed.pt")));
+    }
+
+    #[test]
+    fn metadata_tell_step_and_epoch() {
+        let metadata = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let both = metadata(&[("step", "5"), ("global_step", "70"), ("epoch", "1.5")]);
+        assert_eq!((step_in(&both), epoch_in(&both)), (Some(70), Some(1.5)));
+        for nonsense in ["-1", "NaN", "1e300", "many", "0.5"] {
+            assert_eq!(step_in(&metadata(&[("step", nonsense)])), None, "{nonsense}");
+        }
+    }
 }

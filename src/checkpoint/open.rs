@@ -175,6 +175,12 @@ fn open_inner(path: &Path) -> Result<OpenCheckpoint, Fault> {
     if !path.metadata()?.is_file() {
         return Err(Fault::unsupported("this is no file", "name a checkpoint file"));
     }
+    if names::is_part(path) {
+        return Err(Fault::unsupported(
+            "this is one part of a checkpoint that was saved in several files",
+            "save it in one file (`max_shard_size` in Hugging Face libraries)",
+        ));
+    }
     let file = File::open(path)?;
     let identity = FileIdentity::from(&file.metadata()?);
     let Directory { format, tensors, metadata, mut notes, unknown_globals } =

@@ -44,6 +44,12 @@ enum Piece {
     Field(Field),
 }
 
+impl Piece {
+    fn is_number(&self) -> bool {
+        matches!(self, Self::Field(Field::Step | Field::Epoch))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Run,
@@ -217,6 +223,7 @@ fn fits(pieces: &[Piece], text: &str, found: &mut Found) -> bool {
     let Some((piece, rest)) = pieces.split_first() else {
         return text.is_empty();
     };
+    let numeric = piece.is_number();
     let field = match piece {
         Piece::Text(exact) => {
             return text.strip_prefix(exact.as_str()).is_some_and(|text| fits(rest, text, found));
@@ -224,7 +231,6 @@ fn fits(pieces: &[Piece], text: &str, found: &mut Found) -> bool {
         Piece::Any => None,
         Piece::Field(field) => Some(*field),
     };
-    let numeric = matches!(field, Some(Field::Step | Field::Epoch));
     let longest = if numeric { text.bytes().take_while(u8::is_ascii_digit).count() } else { text.len() };
     let shortest = usize::from(field.is_some());
     for length in (shortest..=longest).rev().filter(|&length| text.is_char_boundary(length)) {
@@ -300,4 +306,99 @@ fn number_after(text: &str, words: &[&str]) -> Option<u64> {
             if is_word && ends { after[..digits].parse().ok() } else { None }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Told<'a> = (&'a str, Option<&'a str>, Option<u64>, Option<f64>);
+
+    fn told<'a>(naming: &'a Option<Naming>) -> Option<Told<'a>> {
+        naming
+            .as_ref()
+            .map(|naming| (naming.run.as_str(), naming.experiment.as_deref(), naming.step, naming.epoch))
+    }
+
+    #[test]
+    fn words_tell_the_step() {
+        let cases: [(&str, Told<'_>); 20] = [
+            ("r/step-450.safetensors", ("r", None, Some(450), None)),
+            ("e/f/r/step_450.pt", ("r", Some("e/f"), Some(450), None)),
+            ("step450.pt", ("", None, Some(450), None)),
+            ("r/checkpoint_epoch_0012.pt", ("r", None, None, Some(12.0))),
+            ("r/epoch=1-step=8-val_loss=1.575.ckpt", ("r", None, Some(8), Some(1.0))),
+            ("r/checkpoint-500/model.safetensors", ("r", None, Some(500), None)),
+            ("e/r/global_step100/mp_rank_00_model_states.pt", ("r", Some("e"), Some(100), None)),
+            ("r/iter_0000040/model.pt", ("r", None, Some(40), None)),
+            ("r/ckpt.0003.pth.tar", ("r", None, Some(3), None)),
+            ("r/model_step1000_epoch3.pt", ("r", None, Some(1000), Some(3.0))),
+            ("r/000123.pt", ("r", None, Some(123), None)),
+            ("r/STEP-7.PT", ("r", None, Some(7), None)),
+            // The step counts more than the number of the checkpoint.
+            ("r/checkpoint-3-step-900.pt", ("r", None, Some(900), None)),
+            // Not numbers of steps.
+            ("r/resnet18.pt", ("r", None, None, None)),
+            ("r/gpt-2.pt", ("r", None, None, None)),
+            ("r/step10k.pt", ("r", None, None, None)),
+            ("r/unit_5.pt", ("r", None, None, None)),
+            ("r/last.ckpt", ("r", None, None, None)),
+            ("lr_step_3/model.pt", ("lr_step_3", None, None, None)),
+            ("r/step-99999999999999999999999.pt", ("r", None, None, None)),
+        ];
+        for (path, wanted) in cases {
+            assert_eq!(told(&Pattern::default().matches(Path::new(path))), Some(wanted), "{path}");
+        }
+    }
+
+    #[test]
+    fn fields_tell_what_they_say() {
+        let cases: [(&str, &str, Option<Told<'_>>); 9] = [
+            (
+                "{run}/step-{step}.safetensors",
+                "e/r/step-7.safetensors",
+                Some(("r", Some("e"), Some(7), None)),
+            ),
+            ("{run}/step-{step}.safetensors", "r/step-7.pt", None),
+            ("{run}/step-{step}.safetensors", "step-7.safetensors", None),
+            ("{experiment}/{run}/{epoch}.pt", "a/b/3.pt", Some(("b", Some("a"), None, Some(3.0)))),
+            ("{experiment}-{run}_{step}.pt", "x/a-b-c_9.pt", Some(("c", Some("a-b"), Some(9), None))),
+            ("{run}/*/model-{step}*.pt", "r/any/model-12-best.pt", Some(("r", None, Some(12), None))),
+            ("ckpt_{step}.pt", "e/r/ckpt_5.pt", Some(("r", Some("e"), Some(5), None))),
+            ("{run}.pt", "e/seed-3.pt", Some(("seed-3", Some("e"), None, None))),
+            ("{run}-{step}.pt", "r--5.pt", Some(("r-", None, Some(5), None))),
+        ];
+        for (pattern, path, wanted) in cases {
+            let pattern: Pattern = pattern.parse().unwrap();
+            assert_eq!(told(&pattern.matches(Path::new(path))), wanted, "{pattern:?} {path}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_character() {
+        let cases = [
+            ("", 1, "a name is missing"),
+            ("/a.pt", 1, "a name is missing"),
+            ("{run}//a.pt", 7, "a name is missing"),
+            ("{run}/", 6, "the name of a file is missing"),
+            ("{run}/{stp}.pt", 7, "no field is called `{stp}`"),
+            ("{run}/{step.pt", 7, "a field is not closed"),
+            ("run}/a.pt", 4, "a field is closed"),
+            ("{run}/{run}.pt", 7, "stands twice"),
+            ("{run}{step}.pt", 6, "two fields touch"),
+        ];
+        for (pattern, at, words) in cases {
+            let error = pattern.parse::<Pattern>().unwrap_err();
+            assert_eq!(error.at(), at, "{pattern}: {error}");
+            assert!(error.to_string().contains(words), "{pattern}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_written_as_it_was_read() {
+        for text in ["{run}/step-{step}.safetensors", ""] {
+            let pattern: Pattern = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(serde_json::to_value(&pattern).unwrap(), text);
+        }
+    }
 }

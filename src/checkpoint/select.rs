@@ -24,3 +24,31 @@ pub(super) fn positions(seed: u64, signature: &str, parameters: u64, count: usiz
     }
     chosen.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_models_keep_all_and_large_ones_a_fixed_choice() {
+        assert_eq!(positions(0, "a", 3, 256), [0, 1, 2]);
+        let chosen = positions(0, "a", 1_000_000_007, 256);
+        assert_eq!(chosen.len(), 256);
+        assert!(chosen.is_sorted() && chosen.iter().all(|&position| position < 1_000_000_007));
+        assert_eq!(chosen, positions(0, "a", 1_000_000_007, 256));
+        assert_ne!(chosen, positions(1, "a", 1_000_000_007, 256));
+        assert_ne!(chosen, positions(0, "b", 1_000_000_007, 256));
+    }
+
+    #[test]
+    fn each_position_is_equally_likely() {
+        // 2,000 draws of 5 out of 20: each comes up 500 times on average, with a standard deviation below 20.
+        let mut counts = [0; 20];
+        for seed in 0..2000 {
+            for position in positions(seed, "a", 20, 5) {
+                counts[position as usize] += 1;
+            }
+        }
+        assert!(counts.iter().all(|count| (400..600).contains(count)), "{counts:?}");
+    }
+}

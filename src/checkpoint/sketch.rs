@@ -10,6 +10,11 @@
 //! Since the signs are independent, E‖Sx‖² = ‖x‖² and Var‖Sx‖² ≤ (2/k)‖x‖⁴ for every x, as with independent hashing
 //! (Charikar, Chen and Farach-Colton 2002); only the tails differ, since whole blocks meet together.
 
+#![expect(
+    clippy::inline_always,
+    reason = "the loops must become part of a function compiled for the machine"
+)]
+
 /// Elements whose signs come from one draw of [`COLUMNS`] words.
 const SIGN_GROUP: usize = 32 * COLUMNS;
 const COLUMNS: usize = 64;
@@ -43,7 +48,6 @@ impl Key {
 
 /// Number `counter` of the sequence of `key`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
 fn random(key: u64, counter: u64) -> u64 {
     let mut z = key.wrapping_add(counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -84,7 +88,6 @@ impl TensorSketch {
 
     /// Adds the elements from `start` on, a multiple of 2,048; all must be finite.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "vectorised for the machine by the caller")]
     pub(super) fn add(&mut self, start: usize, values: &[f32]) {
         debug_assert_eq!(start % SIGN_GROUP, 0);
         for (group, values) in (start / SIGN_GROUP..).zip(values.chunks(SIGN_GROUP)) {
@@ -110,7 +113,6 @@ impl TensorSketch {
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "vectorised for the machine by the caller")]
     fn flush(&mut self) {
         let (recent, over) = self.recent.split_at_mut(self.dimension);
         for (sum, (recent, over)) in self.sums.iter_mut().zip(recent.iter().zip(over.iter())) {
@@ -129,14 +131,12 @@ impl TensorSketch {
 
 /// `x` with its sign turned where the highest bit of `word` is set.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
 fn turned(x: f32, word: u32) -> f32 {
     f32::from_bits(x.to_bits() ^ (word & 0x8000_0000))
 }
 
 /// The signs of group number `group`: bit 31 - r of word c is that of element 64 r + c.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "must become part of the vectorised loop")]
 fn signs(key: u64, group: usize) -> [u32; COLUMNS] {
     let mut words = [0; COLUMNS];
     for (i, pair) in words.as_chunks_mut::<2>().0.iter_mut().enumerate() {
@@ -171,4 +171,142 @@ pub fn sketch_vector(name: &str, values: &[f32], dimension: usize) -> Vec<f32> {
     sketch.begin(Key::new(0, name));
     sketch.add(0, values);
     sketch.finish().iter().map(|sum| *sum as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIMENSION: usize = 2048;
+
+    /// The sketch of one tensor, handed over in pieces of `piece` elements.
+    fn sketch_in_pieces(seed: u64, values: &[f32], piece: usize) -> Vec<f64> {
+        let mut sketch = TensorSketch::new(DIMENSION);
+        sketch.begin(Key::new(seed, "weight"));
+        for (i, values) in values.chunks(piece).enumerate() {
+            sketch.add(i * piece, values);
+        }
+        sketch.finish().to_vec()
+    }
+
+    fn sketch(seed: u64, values: &[f32]) -> Vec<f64> {
+        sketch_in_pieces(seed, values, 4096)
+    }
+
+    fn squared_norm<T: Copy + Into<f64>>(values: &[T]) -> f64 {
+        values.iter().map(|&x| x.into() * x.into()).sum()
+    }
+
+    /// Normally distributed numbers, by the sum of twelve uniform ones.
+    fn normal(seed: u64, count: usize) -> Vec<f32> {
+        let uniform = |i: u64| (random(seed, i) >> 11) as f64 / (1_u64 << 53) as f64;
+        (0..count as u64).map(|i| ((12 * i..12 * i + 12).map(uniform).sum::<f64>() - 6.0) as f32).collect()
+    }
+
+    #[test]
+    fn each_element_goes_to_one_sum_with_one_sign() {
+        let mut values = vec![0.0; 10_000];
+        for position in [0, 63, 2047, 2048, 9_999] {
+            values[position] = 3.0;
+            let sums = sketch(0, &values);
+            assert_eq!(sums.iter().filter(|sum| **sum != 0.0).count(), 1, "{position}");
+            assert_eq!(squared_norm(&sums), 9.0);
+            values[position] = 0.0;
+        }
+    }
+
+    #[test]
+    fn the_sketch_is_linear_and_does_not_depend_on_the_pieces() {
+        let (a, b) = (normal(1, 200_000), normal(2, 200_000));
+        // Sums of these numbers are exact in f32, so equality is exact, too.
+        let rounded = |values: &[f32]| values.iter().map(|x| (x * 16.0).round()).collect::<Vec<_>>();
+        let (a, b) = (rounded(&a), rounded(&b));
+        let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| 2.0 * a - b).collect();
+        let combined: Vec<f64> = sketch(3, &a).iter().zip(sketch(3, &b)).map(|(a, b)| 2.0 * a - b).collect();
+        assert_eq!(sketch(3, &sum), combined);
+        assert_eq!(sketch_in_pieces(3, &a, 65_536), sketch(3, &a));
+    }
+
+    #[test]
+    fn a_sketch_stays_what_it_is_for_ever() {
+        // Stored sketches are compared with new ones, so a change here needs a new version of the state.
+        let values: Vec<f32> = (0..5000).map(|i| (i % 17) as f32 - 8.0).collect();
+        let sums = sketch(7, &values);
+        let digest = blake3::hash(&sums.iter().flat_map(|sum| sum.to_le_bytes()).collect::<Vec<_>>());
+        assert_eq!(digest.to_hex().as_str(), "PINNED");
+        let folded = fold(Key::new(7, "weight"), &sums, 4);
+        assert_eq!(folded, [0.0; 4]);
+    }
+
+    #[test]
+    fn rounding_stays_below_a_ten_millionth() {
+        let values = normal(5, 1 << 20);
+        let mut exact = vec![0.0; DIMENSION];
+        for (i, &value) in values.iter().enumerate() {
+            let mut one = TensorSketch::new(DIMENSION);
+            if i % 997 == 0 {
+                one.begin(Key::new(0, "weight"));
+                let start = i / SIGN_GROUP * SIGN_GROUP;
+                let mut group = vec![0.0; SIGN_GROUP];
+                group[i % SIGN_GROUP] = value;
+                one.add(start, &group);
+                for (exact, sum) in exact.iter_mut().zip(one.finish()) {
+                    *exact += sum;
+                }
+            }
+        }
+        let thinned: Vec<f32> =
+            values.iter().enumerate().map(|(i, &x)| if i % 997 == 0 { x } else { 0.0 }).collect();
+        let error: Vec<f64> = sketch(0, &thinned).iter().zip(&exact).map(|(a, b)| a - b).collect();
+        assert!(squared_norm(&error).sqrt() < 1e-7 * squared_norm(&exact).sqrt());
+    }
+
+    /// Vectors of the kinds that differences of checkpoints are.
+    fn families() -> Vec<(&'static str, Vec<f32>)> {
+        let (rows, columns) = (512, 512);
+        let noise = normal(11, rows * columns);
+        let outer = |u: &[f32], v: &[f32]| -> Vec<f32> {
+            u.iter().flat_map(|u| v.iter().map(move |v| u * v)).collect()
+        };
+        let only = |keep: &dyn Fn(usize) -> bool| -> Vec<f32> {
+            noise.iter().enumerate().map(|(i, &x)| if keep(i) { x } else { 0.0 }).collect()
+        };
+        let sparse = only(&|i| random(13, i as u64).is_multiple_of(100));
+        let repeated: Vec<f32> = (0..noise.len()).map(|i| noise[i % DIMENSION]).collect();
+        let decaying: Vec<f32> = noise.iter().enumerate().map(|(i, x)| x / (1.0 + i as f32)).collect();
+        vec![
+            ("normal", noise.clone()),
+            ("one sign", vec![1.0; rows * columns]),
+            ("signs, as Adam's first step", noise.iter().map(|x| x.signum()).collect()),
+            ("1 % of the elements", sparse),
+            ("rank one", outer(&normal(14, rows), &normal(15, columns))),
+            ("rank one, few rows", outer(&only(&|i| i % 64 == 0)[..rows], &normal(15, columns))),
+            ("one row", only(&|i| i / columns == 100)),
+            ("one column", only(&|i| i % columns == 100)),
+            ("a column of a matrix as wide as a block", only(&|i| i % DIMENSION == 100)),
+            ("the same block again and again", repeated),
+            (
+                "two blocks alike",
+                only(&|i| i < DIMENSION).iter().chain(&noise[..DIMENSION]).copied().collect(),
+            ),
+            ("decaying", decaying),
+        ]
+    }
+
+    #[test]
+    fn squared_distances_hold_within_the_bound() {
+        let bound = (2.0 / DIMENSION as f64).sqrt();
+        let seeds = 400;
+        for (family, values) in families() {
+            let norm = squared_norm(&values);
+            let ratios: Vec<f64> =
+                (0..seeds).map(|seed| squared_norm(&sketch(seed, &values)) / norm).collect();
+            let mean = ratios.iter().sum::<f64>() / seeds as f64;
+            let deviation = (ratios.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / seeds as f64).sqrt();
+            let largest = ratios.iter().map(|r| (r - 1.0).abs()).fold(0.0, f64::max);
+            eprintln!("{family:45} {:.3} {:.2} {:.2}", mean, deviation / bound, largest / bound);
+            assert!((mean - 1.0).abs() < 4.0 * bound / (seeds as f64).sqrt(), "{family}: mean {mean}");
+            assert!(deviation < 1.2 * bound, "{family}: deviation {deviation}, bound {bound}");
+        }
+    }
 }

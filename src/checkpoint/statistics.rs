@@ -264,3 +264,88 @@ fn fold<T: Copy>(mut columns: [T; COLUMNS], merge: impl Fn(T, T) -> T) -> T {
     }
     columns[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn moments(values: &[f32]) -> Moments {
+        let mut moments = Moments::new();
+        for piece in values.chunks(PIECE) {
+            moments.add::<_, false>(piece);
+        }
+        moments
+    }
+
+    fn close(a: f64, b: f64, scale: f64) -> bool {
+        (a - b).abs() <= 1e-12 * scale
+    }
+
+    #[test]
+    fn of_nothing_everything_is_zero() {
+        let none = moments(&[]);
+        assert_eq!(
+            (none.norm(), none.mean(), none.variance(), none.min(), none.max()),
+            (0.0, 0.0, 0.0, 0.0, 0.0)
+        );
+        let no_number = moments(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        assert_eq!(
+            (no_number.norm(), no_number.min(), no_number.max(), no_number.nonfinite()),
+            (0.0, 0.0, 0.0, 3)
+        );
+    }
+
+    #[test]
+    fn the_variance_survives_a_large_mean() {
+        // Spacing of f32 near 2^20 is 1/8: two values, one step apart.
+        let values: Vec<f32> =
+            (0..100_000).map(|i| 1_048_576.0 + if i % 2 == 0 { 0.0 } else { 0.125 }).collect();
+        let moments = moments(&values);
+        assert!((moments.variance() / 0.003_906_25 - 1.0).abs() < 1e-2, "{}", moments.variance());
+        assert_eq!(super::tests::moments(&[0.1; 5000]).variance(), 0.0);
+    }
+
+    #[test]
+    fn an_f64_beyond_f32_counts_as_no_number() {
+        let mut moments = Moments::new();
+        assert!(!moments.add::<_, false>(&[1.0, 1e100, -1e300, 2.0]));
+        assert_eq!((moments.nonfinite(), moments.max(), moments.mean()), (2, 2.0, 1.5));
+    }
+
+    #[test]
+    fn squaring_and_adding_in_one_instruction_changes_no_bit() {
+        let values: Vec<f32> = (0..PIECE).map(|i| (i as f32 * 0.37).sin() * 1e-3).collect();
+        let (mut plain, mut fused) = (Moments::new(), Moments::new());
+        plain.add::<_, false>(&values);
+        fused.add::<_, true>(&values);
+        assert_eq!(plain, fused);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_agree_with_the_definitions(
+            values in prop::collection::vec(
+                prop_oneof![8 => -10.0_f32..10.0, 1 => Just(0.0), 1 => Just(f32::NAN), 1 => Just(f32::INFINITY)],
+                0..10_000,
+            ),
+        ) {
+            let moments = moments(&values);
+            let finite: Vec<f64> = values.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x)).collect();
+            prop_assert_eq!(moments.nonfinite(), (values.len() - finite.len()) as u64);
+            prop_assert_eq!(moments.zeros(), finite.iter().filter(|&&x| x == 0.0).count() as u64);
+            let n = finite.len().max(1) as f64;
+            let mean = finite.iter().sum::<f64>() / n;
+            let scatter = finite.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            let norm = finite.iter().map(|x| x * x).sum::<f64>().sqrt();
+            prop_assert!(close(moments.mean(), mean, 10.0));
+            prop_assert!(close(moments.variance(), scatter, 100.0));
+            prop_assert!(close(moments.norm(), norm, norm));
+            if !finite.is_empty() {
+                prop_assert_eq!(moments.min(), finite.iter().copied().fold(f64::INFINITY, f64::min));
+                prop_assert_eq!(moments.max(), finite.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            }
+        }
+    }
+}

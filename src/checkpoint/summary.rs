@@ -1,5 +1,10 @@
 //! Reducing a checkpoint to what is kept of it, in one pass and bounded memory.
 
+#![expect(
+    clippy::inline_always,
+    reason = "the loops must become part of a function compiled for the machine"
+)]
+
 use std::ops::ControlFlow;
 use std::path::Path;
 

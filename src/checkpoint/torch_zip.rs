@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::Format;
 use super::directory::{Directory, Place};
@@ -70,7 +71,7 @@ fn root(archive: &Archive<'_>) -> Result<String, Fault> {
     }
     match roots.as_slice() {
         [root] => Ok((*root).to_owned()),
-        [] if has(&|name| name.ends_with(".npy")) => Err(Fault::unsupported(
+        [] if has(&|name| Path::new(name).extension() == Some("npy".as_ref())) => Err(Fault::unsupported(
             "this is a NumPy archive",
             "save the weights as safetensors or with torch.save",
         )),

