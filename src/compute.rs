@@ -1,9 +1,13 @@
 //! The one bridge from tokio to rayon.
 //!
-//! Heavy work runs on rayon's threads and answers through a one-shot channel. A panic there becomes an error value
+//! Heavy work runs on rayon's threads and answers through a one-shot channel. Reading checkpoints has threads of its own
+//! ([`read`]), so that it never waits behind an analysis ([`run`]). A panic there becomes an error value
 //! (a bare `rayon::spawn` would abort the process), and dropping the future raises the work's cancel flag.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engine::Cancel;
 
@@ -15,6 +19,12 @@ pub enum ComputeError {
     Panicked {
         /// The panic's message.
         message: String,
+    },
+    /// The system gives no threads.
+    #[error("no threads can be started: {reason}")]
+    NoThreads {
+        /// What the system says.
+        reason: String,
     },
 }
 
@@ -29,15 +39,47 @@ where
     T: Send + 'static,
     F: FnOnce(&Cancel) -> T + Send + 'static,
 {
+    #[expect(clippy::disallowed_methods, reason = "this is the bridge that catches the panic")]
+    bridge(cancel, work, rayon::spawn).await
+}
+
+/// As [`run`], on the threads that read checkpoints.
+///
+/// # Errors
+/// [`ComputeError::Panicked`] when `work` panics, [`ComputeError::NoThreads`] when the system has no threads left.
+pub async fn read<T, F>(cancel: &Cancel, work: F) -> Result<T, ComputeError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Cancel) -> T + Send + 'static,
+{
+    static READERS: OnceLock<Result<ThreadPool, String>> = OnceLock::new();
+    let readers = READERS.get_or_init(|| {
+        let builder = ThreadPoolBuilder::new().thread_name(|index| format!("reader-{index}"));
+        builder.build().map_err(|error| error.to_string())
+    });
+    match readers {
+        Ok(readers) => bridge(cancel, work, |job| readers.spawn(job)).await,
+        Err(reason) => Err(ComputeError::NoThreads { reason: reason.clone() }),
+    }
+}
+
+async fn bridge<T, F>(
+    cancel: &Cancel,
+    work: F,
+    spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
+) -> Result<T, ComputeError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Cancel) -> T + Send + 'static,
+{
     let child = cancel.child();
     let guard = RaiseOnDrop(child.clone());
     let (answer, receiver) = tokio::sync::oneshot::channel();
-    #[expect(clippy::disallowed_methods, reason = "this is the bridge that catches the panic")]
-    rayon::spawn(move || {
+    spawn(Box::new(move || {
         let result = catch_unwind(AssertUnwindSafe(|| work(&child)));
         // The receiver is gone only when nobody waits any more.
         drop(answer.send(result));
-    });
+    }));
     let result = receiver.await;
     drop(guard);
     match result {

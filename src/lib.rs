@@ -5,6 +5,7 @@
 //! which starting points end where. `ARCHITECTURE.md` has the flow and one line for each module.
 
 pub mod adapters;
+pub mod agent;
 pub mod alert;
 pub mod artifact;
 pub mod checkpoint;

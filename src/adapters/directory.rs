@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::artifact::Artifact;
-use crate::checkpoint::{FileIdentity, Pattern, is_candidate};
-use crate::config::DirectoryPlan;
+use crate::checkpoint::{FileIdentity, is_candidate};
+use crate::config::{DirectoryPlan, Place};
 
 /// Where trainers log losses, beside their checkpoints.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -49,14 +49,8 @@ pub struct Listing {
 pub struct Found {
     /// Path below the source's folder.
     pub path: String,
-    /// The experiment.
-    pub experiment: String,
-    /// The run.
-    pub run: String,
-    /// The step, where the path tells it.
-    pub step: Option<u64>,
-    /// The epoch, where the path tells it.
-    pub epoch: Option<u64>,
+    /// What its path tells.
+    pub place: Place,
     /// The file as it is now.
     pub identity: FileIdentity,
 }
@@ -64,11 +58,7 @@ pub struct Found {
 /// Lists a folder again and again.
 #[derive(Debug)]
 pub struct Scanner {
-    root: PathBuf,
-    only: Vec<PathBuf>,
-    /// Name of the folder: of its experiment, and of its run where checkpoints lie in it directly.
-    name: String,
-    pattern: Pattern,
+    plan: DirectoryPlan,
     folders: BTreeMap<PathBuf, Folder>,
 }
 
@@ -97,13 +87,7 @@ struct Walk {
 impl Scanner {
     /// A scanner of a source's folder.
     pub fn new(plan: &DirectoryPlan) -> Self {
-        Self {
-            root: plan.root.clone(),
-            only: plan.only.clone(),
-            name: crate::config::folder_name(&plan.root),
-            pattern: plan.pattern.clone(),
-            folders: BTreeMap::new(),
-        }
+        Self { plan: plan.clone(), folders: BTreeMap::new() }
     }
 
     /// What is below the folder now.
@@ -111,19 +95,19 @@ impl Scanner {
     /// # Errors
     /// [`ScanError`] when the folder itself cannot be read; what is below it is listed in [`Listing::problems`].
     pub fn scan(&mut self) -> Result<Listing, ScanError> {
-        fs::read_dir(&self.root).map_err(|source| ScanError { path: self.root.clone(), source })?;
+        fs::read_dir(&self.plan.root).map_err(|source| ScanError { path: self.plan.root.clone(), source })?;
         let mut walk = Walk::default();
-        if self.only.is_empty() {
+        if self.plan.only.is_empty() {
             self.walk(PathBuf::new(), &mut walk);
         }
-        for folder in self.only.clone() {
+        for folder in self.plan.only.clone() {
             self.walk(folder, &mut walk);
         }
         while !walk.links.is_empty() {
             let mut links = std::mem::take(&mut walk.links);
             links.sort();
             for link in links {
-                match self.root.join(&link).metadata() {
+                match self.plan.root.join(&link).metadata() {
                     Ok(metadata) if metadata.is_dir() => self.walk(link, &mut walk),
                     Ok(metadata) => self.file(&link, &metadata, &mut walk),
                     // It points nowhere, or in a circle.
@@ -152,7 +136,7 @@ impl Scanner {
     fn walk(&mut self, start: PathBuf, walk: &mut Walk) {
         let mut stack = vec![start];
         while let Some(path) = stack.pop() {
-            let absolute = self.root.join(&path);
+            let absolute = self.plan.root.join(&path);
             let metadata = match absolute.metadata() {
                 Ok(metadata) => metadata,
                 Err(error) => {
@@ -173,7 +157,7 @@ impl Scanner {
                 }
             };
             for candidate in &folder.candidates {
-                match self.root.join(candidate).metadata() {
+                match self.plan.root.join(candidate).metadata() {
                     Ok(metadata) => self.file(candidate, &metadata, walk),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => walk.problem(candidate, &error),
@@ -181,7 +165,7 @@ impl Scanner {
             }
             if folder.metrics {
                 let file = path.join(METRICS_FILE);
-                if let Ok(metadata) = self.root.join(&file).metadata() {
+                if let Ok(metadata) = self.plan.root.join(&file).metadata() {
                     walk.metrics.push((file, FileIdentity::from(&metadata)));
                 }
             }
@@ -193,7 +177,7 @@ impl Scanner {
 
     fn read(&self, path: &Path, metadata: &Metadata, walk: &mut Walk) -> io::Result<Folder> {
         let mut folder = Folder::default();
-        for entry in fs::read_dir(self.root.join(path))? {
+        for entry in fs::read_dir(self.plan.root.join(path))? {
             let entry = entry?;
             let (name, kind) = (entry.file_name(), entry.file_type()?);
             let below = path.join(&name);
@@ -223,7 +207,7 @@ impl Scanner {
         if !metadata.is_file() || !is_candidate(path) {
             return;
         }
-        let (Some(naming), Some(text)) = (self.pattern.matches(path), path.to_str()) else {
+        let (Some(place), Some(text)) = (self.plan.place(path), path.to_str()) else {
             return;
         };
         if !walk.seen.insert((metadata.dev(), metadata.ino())) {
@@ -231,10 +215,7 @@ impl Scanner {
         }
         walk.listing.found.push(Found {
             path: text.to_owned(),
-            experiment: naming.experiment.unwrap_or_else(|| self.name.clone()),
-            run: if naming.run.is_empty() { self.name.clone() } else { naming.run },
-            step: naming.step,
-            epoch: naming.epoch.map(|epoch| epoch as u64),
+            place,
             identity: FileIdentity::from(metadata),
         });
     }
@@ -257,8 +238,38 @@ fn only_run_below(found: &[Found], folder: &Path) -> Option<(String, String)> {
     let start = found.partition_point(|found| found.path.as_str() < prefix.as_str());
     let mut below = found[start..].iter().take_while(|found| found.path.starts_with(&prefix));
     let first = below.next()?;
-    let run = (first.experiment.clone(), first.run.clone());
-    below.all(|found| (&found.experiment, &found.run) == (&run.0, &run.1)).then_some(run)
+    let run = (first.place.experiment.clone(), first.place.run.clone());
+    below.all(|found| (&found.place.experiment, &found.place.run) == (&run.0, &run.1)).then_some(run)
+}
+
+/// Folders that each hold one run, and lie side by side, become one source: their runs belong together, as if the folder
+/// above had been named.
+pub fn runs_together(sources: Vec<DirectoryPlan>) -> Vec<DirectoryPlan> {
+    let mut joined: Vec<DirectoryPlan> = Vec::new();
+    for source in sources {
+        let above = source.root.parent().filter(|_| holds_one_run(&source));
+        let (Some(above), Some(name)) = (above, source.root.file_name()) else {
+            joined.push(source);
+            continue;
+        };
+        match joined.iter_mut().find(|other| !other.only.is_empty() && other.root == above) {
+            Some(other) => other.only.push(name.into()),
+            None => joined.push(DirectoryPlan {
+                name: crate::config::folder_name(above),
+                root: above.into(),
+                only: vec![name.into()],
+                ..source
+            }),
+        }
+    }
+    joined
+}
+
+fn holds_one_run(source: &DirectoryPlan) -> bool {
+    let name = crate::config::folder_name(&source.root);
+    Scanner::new(source).scan().is_ok_and(|listing| {
+        !listing.found.is_empty() && listing.found.iter().all(|found| found.place.run == name)
+    })
 }
 
 /// Writes artifacts into a folder, each whole or not at all (a temporary file, then renamed), and only those that differ
@@ -340,8 +351,11 @@ mod tests {
             write(&root.join(path));
         }
         let listing = scanner(&root).scan().unwrap();
-        let read: Vec<_> =
-            listing.found.iter().map(|f| (f.experiment.as_str(), f.run.as_str(), f.step.unwrap())).collect();
+        let read: Vec<_> = listing
+            .found
+            .iter()
+            .map(|f| (f.place.experiment.as_str(), f.place.run.as_str(), f.place.step.unwrap()))
+            .collect();
         assert_eq!(
             read,
             [

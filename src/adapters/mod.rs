@@ -1,3 +1,4 @@
 //! The outside systems, a file for each: where checkpoints come from, and where reports go.
 
 pub mod directory;
+pub mod metrics;

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use doodl3::adapters::directory::{self, Scanner};
+use doodl3::agent::evaluation;
 use doodl3::config::{DirectoryPlan, ModelPlan};
+use doodl3::evaluate::{Evaluator, Settings};
 use doodl3::store::Store;
 
-use super::{ConfigArguments, Failure};
+use super::{ConfigArguments, Failure, count};
 
 /// Check the configuration, and whether every source, sink and the evaluator can be used
 #[derive(Debug, clap::Args)]
@@ -59,20 +61,20 @@ fn describe(listing: &directory::Listing) -> String {
         return "is readable; no checkpoints yet".into();
     };
     let runs: std::collections::BTreeSet<_> =
-        listing.found.iter().map(|found| (&found.experiment, &found.run)).collect();
+        listing.found.iter().map(|found| (&found.place.experiment, &found.place.run)).collect();
     let step =
-        first.step.map_or_else(|| "in the file or by order of arrival".into(), |step| step.to_string());
+        first.place.step.map_or_else(|| "in the file or by order of arrival".into(), |step| step.to_string());
     let metrics = match listing.metrics.len() {
         0 => "no metrics.jsonl".into(),
-        n => format!("metrics.jsonl of {n}"),
+        n => format!("metrics.jsonl of {}", count(n, "run")),
     };
     format!(
-        "{} checkpoints of {} runs, {metrics}; the first, {}, is read as experiment {}, run {}, step {step}",
-        listing.found.len(),
-        runs.len(),
+        "{} of {}, {metrics}; the first, {}, is read as experiment {}, run {}, step {step}",
+        count(listing.found.len(), "checkpoint"),
+        count(runs.len(), "run"),
         first.path,
-        first.experiment,
-        first.run,
+        first.place.experiment,
+        first.place.run,
     )
 }
 
@@ -94,9 +96,19 @@ fn sink(path: &Path) -> Line {
 }
 
 async fn evaluator(model: Option<&ModelPlan>) -> Line {
-    let _ = model;
-    Line {
-        what: "evaluator".into(),
-        outcome: Ok("no model is configured: doodl3 works from the weights alone".into()),
-    }
+    let outcome = match model {
+        Some(model) => evaluation::start(model).await.map(|(evaluator, loaded, _)| {
+            let shapes = match loaded.parameters.len() {
+                0 => String::new(),
+                n => format!(", {n} parameters and buffers"),
+            };
+            format!("libtorch {} starts and loads the model{shapes}", evaluator.libtorch())
+        }),
+        // Nobody needs it: it is no failure if there is none.
+        None => Ok(match Evaluator::start(Settings::default()).await {
+            Ok(evaluator) => format!("libtorch {} starts; no model is configured", evaluator.libtorch()),
+            Err(_) => "there is none, and no model is configured: doodl3 works from the weights alone".into(),
+        }),
+    };
+    Line { what: "evaluator".into(), outcome }
 }

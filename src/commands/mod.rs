@@ -4,11 +4,17 @@
 //! Exit codes: 0 done · 1 an alert at or above `--fail-on` · 2 wrong command line or configuration · 3 a source, a sink
 //! or the state cannot be used · 101 a bug in doodl3.
 
+mod analyze;
 mod check;
 mod completions;
 mod config;
+mod demo;
+mod export;
 mod init;
 mod inspect;
+mod progress;
+mod show;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use doodl3::config::{Config, DirectorySource, FILE_NAME, Plan, Sink, Source};
+use doodl3::store::StoreError;
 use doodl3::telemetry;
 
 /// Tells what neural-network training is really doing: Morse graphs and alerts from checkpoints.
@@ -45,9 +52,14 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
+    Watch(watch::Arguments),
+    Analyze(analyze::Arguments),
+    Show(show::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
     Check(check::Arguments),
+    Export(export::Arguments),
     Config(config::Arguments),
     Completions(completions::Arguments),
 }
@@ -66,9 +78,14 @@ impl Cli {
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
+        Command::Demo(arguments) => demo::run(&arguments).await,
+        Command::Watch(arguments) => watch::run(&arguments).await,
+        Command::Analyze(arguments) => analyze::run(&arguments).await,
+        Command::Show(arguments) => show::run(&arguments).await,
         Command::Inspect(arguments) => inspect::run(&arguments).await,
         Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(&arguments).await,
+        Command::Export(arguments) => export::run(&arguments).await,
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     }
@@ -91,6 +108,12 @@ impl Failure {
     /// A source, a sink or the state cannot be used: exit code 3.
     pub(crate) fn unusable(error: impl Into<anyhow::Error>) -> Self {
         Self { code: 3, error: error.into(), hint: None }
+    }
+
+    /// The state cannot be used: exit code 3, with the state's own hint.
+    pub(crate) fn state(error: StoreError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self { hint, ..Self::unusable(error) }
     }
 
     /// Adds what to do.
@@ -157,8 +180,15 @@ impl ConfigArguments {
             std::path::absolute(path).map_err(|error| Failure::usage(error).hint("name an existing folder"))
         };
         if !paths.is_empty() {
-            let sources = paths.iter().map(|path| Ok(Source::Directory(DirectorySource::new(here(path)?))));
-            config.sources = sources.collect::<Result<_, Failure>>()?;
+            config.sources = Vec::new();
+            for path in paths {
+                let mut source = DirectorySource::new(here(path)?);
+                // Folders of one name are told apart by their paths.
+                if paths.iter().any(|other| other != path && other.file_name() == path.file_name()) {
+                    source.name = Some(path.display().to_string());
+                }
+                config.sources.push(Source::Directory(source));
+            }
         }
         if let Some(output) = output {
             config.sinks = vec![Sink::Directory(doodl3::config::DirectorySink { path: here(output)? })];
@@ -187,4 +217,9 @@ fn columns(rows: impl Iterator<Item = Vec<String>>) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A number of things: `1 run`, `2 runs`.
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

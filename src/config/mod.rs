@@ -10,7 +10,7 @@ mod validate;
 pub use environment::{LOG, LOG_FORMAT, NO_COLOR};
 pub use load::{LoadError, load, parse, to_yaml};
 pub(crate) use validate::folder_name;
-pub use validate::{DirectoryPlan, GroupBy, ModelPlan, Plan, Problem, ValidateError};
+pub use validate::{DirectoryPlan, GroupBy, ModelPlan, Place, Plan, Problem, ValidateError};
 
 use std::path::PathBuf;
 use std::time::Duration;

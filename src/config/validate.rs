@@ -63,6 +63,33 @@ pub struct DirectoryPlan {
     pub rescan_every: Duration,
 }
 
+/// What a path below a source's folder tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The experiment; the source's folder where the path tells none.
+    pub experiment: String,
+    /// The run; the source's folder where checkpoints lie in it directly.
+    pub run: String,
+    /// The step.
+    pub step: Option<u64>,
+    /// The epoch.
+    pub epoch: Option<u64>,
+}
+
+impl DirectoryPlan {
+    /// What the path of a checkpoint tells; `None` where it does not fit the pattern.
+    pub fn place(&self, path: &Path) -> Option<Place> {
+        let naming = self.pattern.matches(path)?;
+        let here = || folder_name(&self.root);
+        Some(Place {
+            experiment: naming.experiment.unwrap_or_else(here),
+            run: if naming.run.is_empty() { here() } else { naming.run },
+            step: naming.step,
+            epoch: naming.epoch.map(|epoch| epoch as u64),
+        })
+    }
+}
+
 /// An evaluation that has been checked.
 #[derive(Clone, Debug)]
 pub struct ModelPlan {

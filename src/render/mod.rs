@@ -18,6 +18,7 @@ mod phase_portrait;
 mod reading;
 mod regions;
 mod report;
+mod summary;
 mod svg;
 mod thin;
 mod trust;
@@ -25,6 +26,7 @@ mod verdict;
 mod words;
 
 pub use document::{AnalysisDocument, SCHEMA};
+pub use summary::summary;
 
 use self::reading::Reading;
 use self::report::Pictures;

@@ -8,7 +8,7 @@ use super::{GroupId, RunId, StoreError, Tables};
 use crate::checkpoint::{FileIdentity, Summary, TensorStatistics};
 
 /// Number of a checkpoint in the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckpointId(pub(super) i64);
 
 /// A checkpoint to be written.
@@ -33,6 +33,8 @@ pub struct NewCheckpoint<'a> {
 pub struct CheckpointRow {
     /// Its number.
     pub id: CheckpointId,
+    /// Its run.
+    pub run_id: RunId,
     /// Name of its run.
     pub run: String,
     /// The trainer's step.
@@ -97,11 +99,12 @@ pub enum Evaluation {
 
 const ROW: &str =
     "c.id, r.name, c.step, c.path, c.modified_ns, c.digest, c.signature, c.finite, c.norm, c.update_ratio,
-    c.instability, c.model, c.evaluation_error, c.loss";
+    c.instability, c.model, c.evaluation_error, c.loss, c.run_id";
 
 fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
     Ok(CheckpointRow {
         id: CheckpointId(row.get(0)?),
+        run_id: RunId(row.get(14)?),
         run: row.get(1)?,
         step: row.get::<_, i64>(2)? as u64,
         path: row.get(3)?,
@@ -134,6 +137,12 @@ impl Tables<'_> {
         let sql = "SELECT max(step) FROM checkpoints WHERE run_id = ?1";
         let step: Option<i64> = self.connection.prepare_cached(sql)?.query_row([run.0], |row| row.get(0))?;
         Ok(step.map(|step| step as u64))
+    }
+
+    /// Signature of a run's last checkpoint.
+    pub fn last_signature(&self, run: RunId) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT signature FROM checkpoints WHERE run_id = ?1 ORDER BY step DESC LIMIT 1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([run.0], |row| row.get(0)).optional()?)
     }
 
     /// Steps of a run's checkpoints of one signature that lie between two steps (both excluded), increasing.
@@ -289,6 +298,14 @@ impl Tables<'_> {
             Ok((RunId(row.get(0)?), GroupId(row.get(1)?), row.get(2)?))
         });
         Ok(row.optional()?)
+    }
+
+    /// Has a checkpoint evaluated again whose evaluation failed.
+    pub fn forget_failed_evaluation(&self, id: CheckpointId) -> Result<(), StoreError> {
+        let sql = "UPDATE checkpoints SET model = NULL, evaluation_error = NULL, crashes = 0
+            WHERE id = ?1 AND evaluation_error IS NOT NULL";
+        self.connection.prepare_cached(sql)?.execute([id.0])?;
+        Ok(())
     }
 
     /// Counts a crash of the evaluator at this checkpoint; returns how many there were.

@@ -11,6 +11,7 @@
 mod analyses;
 mod blob;
 mod checkpoints;
+mod export;
 mod lock;
 mod migrations;
 mod monitors;
@@ -18,6 +19,7 @@ mod runs;
 
 pub use analyses::{Analysed, Delivery};
 pub use checkpoints::{CheckpointId, CheckpointRow, Evaluation, NewCheckpoint, ToEvaluate};
+pub use export::Export;
 pub use monitors::{LossPoint, Tail};
 pub use runs::{FileRow, Group, GroupId, Run, RunId};
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{GroupId, RunId, StoreError, Tables};
 use crate::alert::Alert;
 use crate::checkpoint::FileIdentity;
-use crate::detect::RunMonitor;
+use crate::detect::{Detector, RunMonitor};
 
 /// How far a metrics file was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,13 @@ impl Tables<'_> {
             .exists([run.0])?)
     }
 
+    /// Number of a run's losses beyond a step that the detectors have not seen.
+    pub fn count_losses_ahead(&self, run: RunId, step: u64) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM losses WHERE run_id = ?1 AND step > ?2 AND judged = 0";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row(params![run.0, clamp(step)], |row| row.get::<_, i64>(0))? as u64)
+    }
+
     /// Takes the losses up to a step, included, that the detectors have not seen, by step: from now on they have.
     pub fn take_losses(&self, run: RunId, up_to: u64) -> Result<Vec<LossPoint>, StoreError> {
         let sql =
@@ -131,20 +138,36 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Writes an alert; returns whether that changed anything.
-    pub fn put_alert(&self, run: RunId, signature: &str, alert: &Alert) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO alerts VALUES (?1, ?2, ?3, ?4, ?5)
-            ON CONFLICT DO UPDATE SET alert = excluded.alert WHERE alert <> excluded.alert";
+    /// Writes an alert over what is stored under its detector and episode.
+    pub fn put_alert(&self, run: RunId, signature: &str, alert: &Alert) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO alerts VALUES (?1, ?2, ?3, ?4, ?5)";
         let json = to_json("alert", alert)?;
         let detector = alert.detector.name();
-        let changed = self.connection.prepare_cached(sql)?.execute(params![
+        self.connection.prepare_cached(sql)?.execute(params![
             run.0,
             signature,
             detector,
             alert.episode,
             json
         ])?;
-        Ok(changed > 0)
+        Ok(())
+    }
+
+    /// The alert of a run, detector and episode.
+    pub fn alert(
+        &self,
+        run: RunId,
+        signature: &str,
+        detector: Detector,
+        episode: u32,
+    ) -> Result<Option<Alert>, StoreError> {
+        let sql = "SELECT alert FROM alerts WHERE run_id = ?1 AND signature = ?2 AND detector = ?3 AND episode = ?4";
+        let json: Option<String> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row(params![run.0, signature, detector.name(), episode], |row| row.get(0))
+            .optional()?;
+        json.map(|json| from_json("alert", &json)).transpose()
     }
 
     /// A run's alerts on checkpoints of one signature, by detector and episode.

@@ -6,7 +6,7 @@ use super::{StoreError, Tables};
 use crate::checkpoint::FileIdentity;
 
 /// Number of a run in the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunId(pub(super) i64);
 
 /// Number of a group in the state.
@@ -111,9 +111,12 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Forgets all files, so that those that still exist are read again.
-    pub fn forget_files(&self) -> Result<(), StoreError> {
-        self.connection.execute("DELETE FROM files", [])?;
+    /// Forgets everything that came from reading files, so that those that still exist are read again.
+    pub fn forget_all_that_was_read(&self) -> Result<(), StoreError> {
+        self.connection.execute_batch(
+            "DELETE FROM files; DELETE FROM tails; DELETE FROM losses; DELETE FROM checkpoints; DELETE FROM layouts;
+            DELETE FROM monitors; DELETE FROM alerts; DELETE FROM analyses; DELETE FROM outbox;",
+        )?;
         Ok(())
     }
 
@@ -123,6 +126,12 @@ impl Tables<'_> {
             ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id";
         let mut statement = self.connection.prepare_cached(sql)?;
         Ok(RunId(statement.query_row([&run.source, &run.experiment, &run.name], |row| row.get(0))?))
+    }
+
+    /// A run's name.
+    pub fn run_name(&self, run: RunId) -> Result<String, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT name FROM runs WHERE id = ?1")?;
+        Ok(statement.query_row([run.0], |row| row.get(0))?)
     }
 
     /// The group of this key, made where it is new; `run` is empty where whole experiments are analysed.
@@ -171,6 +180,14 @@ impl Tables<'_> {
             ORDER BY source, experiment, run, signature";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], group_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The groups that hold checkpoints of a run.
+    pub fn groups_of(&self, run: RunId) -> Result<Vec<GroupId>, StoreError> {
+        let sql = "SELECT DISTINCT group_id FROM checkpoints WHERE run_id = ?1 ORDER BY group_id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([run.0], |row| row.get(0).map(GroupId))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

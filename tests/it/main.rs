@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod analyze;
 mod checkpoint;
 mod cli;
+mod daemon;
 mod detect;
 mod detect_training;
 mod engine_ground_truth;
@@ -16,4 +18,7 @@ mod layers;
 #[cfg(feature = "torch")]
 mod libtorch;
 mod render;
+mod resume;
 mod setup;
+mod training;
+mod watch;

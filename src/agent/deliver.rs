@@ -1,0 +1,128 @@
+//! The last stage: reports go to the sinks that were promised one.
+//!
+//! A promise says that a sink does not show the latest of a group. The report is made when it is delivered, from what
+//! the state holds then; so promises join, and a sink that was away gets the latest only.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AgentError, Shared, report};
+use crate::adapters::directory;
+use crate::compute;
+use crate::render;
+use crate::store::{Delivery, GroupId, StoreError};
+
+/// Shortest time between two reports, so that many small changes are delivered together.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Waiting times after failures: doubled from the first up to the last.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+
+/// The name of a directory sink in the state.
+pub(super) fn sink_name(folder: &Path) -> String {
+    format!("directory:{}", std::path::absolute(folder).unwrap_or_else(|_| folder.into()).display())
+}
+
+/// Delivers until the agent stops.
+pub(super) async fn run(shared: Arc<Shared>) -> Result<(), AgentError> {
+    shared.deliver.ring();
+    loop {
+        tokio::select! {
+            () = shared.deliver.wake.notified() => {}
+            () = shared.stop.cancelled() => return Ok(()),
+        }
+        shared.deliver.work();
+        let failures = all(&shared).await?;
+        shared.deliver.rest();
+        let pause = failures.map_or(PAUSE, back_off);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.stop.cancelled() => return Ok(()),
+        }
+        if failures.is_some() {
+            shared.deliver.wake.notify_one();
+        }
+    }
+}
+
+/// Delivers all that is promised now.
+pub(super) async fn once(shared: &Shared) -> Result<(), AgentError> {
+    all(shared).await.map(drop)
+}
+
+fn back_off(failures: u32) -> Duration {
+    BACK_OFF.0.saturating_mul(1 << failures.min(10)).min(BACK_OFF.1)
+}
+
+/// Keeps all promises. Returns, where some could not be kept, the fewest failures of one of them.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is of one lifetime only")]
+async fn all(shared: &Shared) -> Result<Option<u32>, AgentError> {
+    shared.evaluator_tried().await;
+    let folders: BTreeMap<String, PathBuf> =
+        shared.plan.sinks.iter().map(|folder| (sink_name(folder), folder.clone())).collect();
+    let mut failures: Option<u32> = None;
+    for promises in group(shared.store.read(|tables| tables.promises()).await?) {
+        if shared.stop.is_cancelled() {
+            return Ok(None);
+        }
+        let id = promises[0].group;
+        let sources = shared.plan.sources.clone();
+        let input = shared.store.read(move |tables| report::input(tables, id, &sources)).await?;
+        let artifacts = compute::run(&shared.cancel, move |_| {
+            input
+                .map(|(folder, input)| Ok::<_, render::RenderError>((folder, render::artifacts(&input)?)))
+                .transpose()
+        });
+        let Some((folder, artifacts)) = artifacts.await?? else {
+            continue;
+        };
+        let artifacts = Arc::new(artifacts);
+        for promise in promises {
+            let Some(sink) = folders.get(&promise.sink) else { continue };
+            let (to, artifacts) = (sink.join(&folder), Arc::clone(&artifacts));
+            let written = tokio::task::spawn_blocking(move || directory::write(&to, &artifacts));
+            let written = written.await.map_err(|error| AgentError::Panicked(error.to_string()))?;
+            if let Err(error) = settle(shared, promise, written, &sink.join(&folder)).await? {
+                failures = Some(failures.map_or(error, |least| least.min(error)));
+            }
+        }
+    }
+    Ok(failures)
+}
+
+/// Notes what came of a delivery; the number of failures so far where it failed.
+async fn settle(
+    shared: &Shared,
+    promise: Delivery,
+    written: std::io::Result<usize>,
+    to: &Path,
+) -> Result<Result<(), u32>, StoreError> {
+    match written {
+        Ok(files) => {
+            if files > 0 {
+                tracing::info!(report = %to.join("report.html").display(), "report is written");
+            }
+            shared.store.write(move |tables| tables.settle(&promise)).await?;
+            Ok(Ok(()))
+        }
+        Err(error) => {
+            let failures = promise.attempts;
+            if failures == 0 {
+                tracing::warn!(%error, "the report cannot be written; tried again later");
+            }
+            shared.store.write(move |tables| tables.delivery_failed(&promise, &error.to_string())).await?;
+            Ok(Err(failures))
+        }
+    }
+}
+
+/// Promises of one group together: its report is made once.
+fn group(promises: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    let mut groups: BTreeMap<GroupId, Vec<Delivery>> = BTreeMap::new();
+    for promise in promises {
+        groups.entry(promise.group).or_default().push(promise);
+    }
+    groups.into_values().collect()
+}
