@@ -2,6 +2,10 @@
 
 use super::dynamics::{BoxMap, MorseDecomposition, RecurrentSet};
 use super::grid::UniformGrid;
+use super::limits::{
+    DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
+    FEW_PAIRS, FEW_RUNS,
+};
 use super::projection::Choice;
 use super::quality::{Assessment, NOMINAL_COVERAGE};
 use super::statistics::median;
@@ -11,12 +15,6 @@ use super::{
     Analysis, Basins, Control, Enclosure, EngineError, Fate, Grid, LossSummary, MorseGraph, MorseSet,
     Outlook, Parameters, Quality, Role, Surrogate, Trajectory, Visit,
 };
-
-/// Fewer runs than this, and nothing is known of new ones.
-const FEW_RUNS: usize = 3;
-
-/// Fewer pairs than this for each coordinate are few.
-const FEW_PAIRS: usize = 20;
 
 /// All results of an analysis.
 pub(super) struct Findings<'a> {
@@ -208,23 +206,25 @@ impl Findings<'_> {
             doubts.push(format!("the map was learned from only {} pairs of checkpoints", lag.pairs));
         }
         let skill = quality.skill.iter().copied().fold(f64::INFINITY, f64::min);
-        if self.choice.shortcomings.is_none() && skill < 0.3 {
+        if self.choice.shortcomings.is_none() && skill < DOUBTFUL_SKILL {
             doubts.push(format!("the map predicts runs that it has not seen hardly better than their mean does (R² {skill:.2})"));
         }
-        if self.choice.shortcomings.is_none() && quality.skill_over_persistence < 0.3 {
+        if self.choice.shortcomings.is_none()
+            && quality.skill_over_persistence < DOUBTFUL_SKILL_OVER_PERSISTENCE
+        {
             doubts.push(format!(
                 "the map predicts runs that it has not seen hardly better than saying that nothing moves (it removes {:.0} % of that error)",
                 100.0 * quality.skill_over_persistence.max(0.0)
             ));
         }
-        if quality.coverage < quality.nominal_coverage - 0.15 {
+        if quality.coverage < quality.nominal_coverage - DOUBTFUL_COVERAGE_GAP {
             doubts.push(format!(
                 "the map is too sure of itself: {:.0} % of what runs did lies in intervals that should hold {:.0} %",
                 100.0 * quality.coverage,
                 100.0 * quality.nominal_coverage
             ));
         }
-        if quality.trusted_points < 0.5 {
+        if quality.trusted_points < DOUBTFUL_TRUSTED_POINTS {
             doubts.push(format!(
                 "at {:.0} % of the checkpoints the map is not known well enough: more runs are needed",
                 100.0 * (1.0 - quality.trusted_points)

@@ -12,6 +12,7 @@ mod describe;
 pub mod dynamics;
 mod error;
 pub mod grid;
+pub mod limits;
 mod points;
 mod projection;
 mod quality;

@@ -44,11 +44,19 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Cells {
     pub(super) raster: Raster,
+    /// Columns and rows of the whole.
+    pub(super) full: (usize, usize),
     kinds: Vec<Kind>,
 }
 
+/// A part of a raster: columns from and to, rows from and to, the ends not included.
+pub(super) type Window = ((usize, usize), (usize, usize));
+
 /// Outlines longer than this are drawn with half the cells, again and again.
 const BYTES: usize = 160_000;
+
+/// No picture has more cells than this along an axis.
+const FINEST: usize = 1024;
 
 impl Cells {
     /// The cells as seen with the axis `across` to the right and `up` upwards; `None` for a picture without cells
@@ -57,7 +65,10 @@ impl Cells {
     pub(super) fn of(analysis: &Analysis, across: Option<usize>, up: Option<usize>) -> Self {
         let per_axis = &analysis.grid.cells_per_axis;
         let along = |axis: Option<usize>| axis.and_then(|at| per_axis.get(at)).copied().unwrap_or(1);
-        let size = (along(across), along(up));
+        // Cells far smaller than a pixel are sampled, every second, fourth, … along an axis; Morse sets never.
+        let shift = |cells: usize| (0..usize::BITS).find(|shift| cells >> shift <= FINEST).unwrap_or(0);
+        let shifts = (shift(along(across)), shift(along(up)));
+        let size = (along(across).div_ceil(1 << shifts.0), along(up).div_ceil(1 << shifts.1));
         // Cells that share a place in the picture, whatever their coordinates along the other axes.
         let mut fates: Vec<Option<Kind>> = vec![None; size.0 * size.1];
         let mut sets: Vec<Option<usize>> = vec![None; size.0 * size.1];
@@ -72,7 +83,8 @@ impl Cells {
                     y = at;
                 }
             }
-            x * size.1 + y
+            let sampled = x % (1 << shifts.0) == 0 && y % (1 << shifts.1) == 0;
+            ((x >> shifts.0) * size.1 + (y >> shifts.1), sampled)
         };
         let mut cell = 0;
         for &(fate, length) in &analysis.basins.fates {
@@ -83,7 +95,11 @@ impl Cells {
                 Fate::Untrusted => Kind::Untrusted,
             };
             for cell in cell..(cell + length).min(analysis.grid.cells) {
-                let seen = &mut fates[place(cell)];
+                let (at, sampled) = place(cell);
+                if !sampled {
+                    continue;
+                }
+                let seen = &mut fates[at];
                 *seen = Some(match *seen {
                     // What is not trusted hides nothing that is.
                     None | Some(Kind::Untrusted) => kind,
@@ -97,7 +113,7 @@ impl Cells {
         for &set in order.iter().rev() {
             for &(first, length) in &analysis.morse_graph.sets[set].cells {
                 for cell in first..(first + length).min(analysis.grid.cells) {
-                    sets[place(cell)] = Some(set);
+                    sets[place(cell).0] = Some(set);
                 }
             }
         }
@@ -111,13 +127,21 @@ impl Cells {
                 kinds.len() as u32 - 1
             });
         }
-        let mut cells = Self { raster, kinds };
-        while cells.raster.size.0.min(cells.raster.size.1) > 64 && cells.bytes() > BYTES {
-            let kinds = cells.kinds.clone();
-            cells.raster =
-                cells.raster.halved(|label| matches!(kinds.get(label as usize), Some(Kind::Set(_))));
+        Self { raster, full: size, kinds }
+    }
+
+    /// The part within a window.
+    pub(super) fn within(self, (columns, rows): Window) -> Self {
+        Self { raster: self.raster.part(columns, rows), ..self }
+    }
+
+    /// With cells merged where their outlines would be too long for a picture.
+    pub(super) fn coarse_enough(mut self) -> Self {
+        while self.raster.size.0.min(self.raster.size.1) > 64 && self.bytes() > BYTES {
+            let is_set = |label: u32| matches!(self.kinds.get(label as usize), Some(Kind::Set(_)));
+            self.raster = self.raster.halved(is_set);
         }
-        cells
+        self
     }
 
     fn bytes(&self) -> usize {

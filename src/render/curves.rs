@@ -435,7 +435,7 @@ fn range(quiet: Vec<f64>, loud: Vec<f64>, level: Option<f64>) -> Option<(f64, f6
         (Some(quiet), Some(loud)) => {
             let (low, high) = (quiet.0.min(loud.0), quiet.1.max(loud.1));
             if quiet.0 > 0.0 {
-                (low.max(quiet.0 * 1e-3), high.min(quiet.1 * 1e3))
+                (low.max(quiet.0 * 0.1), high.min(quiet.1 * 100.0))
             } else {
                 let span = (quiet.1 - quiet.0).max(1e-12);
                 (low.max(quiet.0 - 3.0 * span), high.min(quiet.1 + 3.0 * span))
@@ -443,13 +443,16 @@ fn range(quiet: Vec<f64>, loud: Vec<f64>, level: Option<f64>) -> Option<(f64, f6
         }
         (Some(quiet), None) => quiet,
         (None, Some(all)) => {
-            let (low, high) = ends(loud, 0.05).unwrap_or(all);
+            let (low, high) = ends(loud.clone(), 0.05).unwrap_or(all);
             if low > 0.0 { (all.0, all.1.min(high * 1e4)) } else { all }
         }
         (None, None) => return None,
     };
     Some(match level {
-        Some(level) => (low.min(level), high.max(level * 1.1)),
+        Some(level) => (
+            low.min(level),
+            ends(loud, 0.0).map_or(high, |all| high.max(all.1.min(level * 5.0))).max(level * 1.1),
+        ),
         None => (low, high),
     })
 }
@@ -467,11 +470,12 @@ mod tests {
     #[test]
     fn a_blow_up_does_not_flatten_the_others() {
         let (low, high) = range(vec![0.1, 1.0], vec![0.2, 1e30], None).expect("a range");
-        assert_eq!((low, high), (0.1, 1000.0));
+        assert_eq!((low, high), (0.1, 100.0));
         let (low, high) = range(vec![-1.0, 1.0], vec![-1e9, 50.0], None).expect("a range");
         assert_eq!((low, high), (-7.0, 7.0));
         assert!(range(Vec::new(), Vec::new(), None).is_none());
         assert_eq!(range(vec![0.1, 0.2], Vec::new(), Some(1.0)), Some((0.1, 1.1)));
+        assert_eq!(range(vec![0.1, 0.2], vec![0.1, 99.0], Some(1.0)), Some((0.1, 20.0)));
     }
 
     #[test]

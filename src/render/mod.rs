@@ -14,6 +14,7 @@ mod layers;
 mod morse_graph;
 mod outcomes;
 mod palette;
+mod panel;
 mod phase_portrait;
 mod reading;
 mod regions;

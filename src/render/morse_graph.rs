@@ -10,7 +10,7 @@ use super::layers;
 use super::palette::{self, Colour};
 use super::reading::{Reading, role_word, set_name};
 use super::svg::{Path, Picture, Svg, fit};
-use super::words::{brief, count, percent};
+use super::words::{brief, count, percent, thousands};
 use super::{RenderError, ReportInput};
 use crate::artifact::Artifact;
 use crate::engine::{Analysis, LossSummary, MorseGraph, MorseSet, Role};
@@ -345,8 +345,11 @@ fn node(svg: &mut Svg, (id, set): (usize, &MorseSet), colour: Colour, detail: De
     let lines: Vec<String> = match detail {
         Detail::Full => facts,
         Detail::Short => {
-            let runs =
-                if set.visits.is_empty() { "no runs".to_owned() } else { count(set.visits.len(), "run") };
+            let runs = match (ended(set), set.visits.len()) {
+                (0, 0) => "no runs".to_owned(),
+                (0, passed) => format!("{} passed", thousands(passed as u64)),
+                (ended, _) => format!("{} ended", thousands(ended as u64)),
+            };
             let loss = set.loss.map(|loss| format!("loss {}", brief(loss.median)));
             [Some(runs), loss].into_iter().flatten().collect()
         }

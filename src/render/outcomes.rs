@@ -38,15 +38,21 @@ pub(super) struct SetRow {
     below: String,
 }
 
-/// Where a run is or can go, in a few words.
-pub(super) fn place(destination: Destination) -> String {
-    match destination {
-        Destination::Inside(set) => format!("in {}", set_name(set)),
-        Destination::Toward(set) => format!("on the way to {}", set_name(set)),
-        Destination::Undecided => "undecided".to_owned(),
-        Destination::Escapes => "may leave what is known".to_owned(),
-        Destination::Untrusted => "too far from the others to say".to_owned(),
-        Destination::Outside => "outside the picture".to_owned(),
+/// Where a run is and can go, in a few words.
+pub(super) fn place(run: &Run) -> String {
+    let passed = run.trajectory.and_then(|trajectory| trajectory.morse_sets.last().copied().flatten());
+    let goes = match run.destination {
+        Some(Destination::Inside(set)) => return format!("in {}", set_name(set)),
+        Some(Destination::Toward(set)) => format!("on the way to {}", set_name(set)),
+        Some(Destination::Undecided) => "undecided".to_owned(),
+        Some(Destination::Escapes) => "may leave what is known".to_owned(),
+        Some(Destination::Untrusted) => "too far from the others to say".to_owned(),
+        Some(Destination::Outside) => "outside the picture".to_owned(),
+        None => "not in the picture".to_owned(),
+    };
+    match passed {
+        Some(set) => format!("in {}, {goes}", set_name(set)),
+        None => goes,
     }
 }
 

@@ -5,405 +5,103 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::axis::Axis;
-use super::cells::{Cells, Kind};
+use super::cells::{Kind, Window};
 use super::glyph::{self, Flow};
-use super::labels::Labels;
 use super::morse_graph::roles;
 use super::palette::NO_SET;
-use super::reading::{Reading, Run, Standing, set_name};
-use super::svg::{Path, Picture, Svg, text_width};
-use super::thin::simplified;
-use super::words::{count, percent};
-use crate::engine::{Analysis, MorseSet};
+use super::panel::{Coordinate, Panel, axis_name};
+use super::reading::{Destination, Reading, set_name};
+use super::svg::{Picture, Svg, text_width};
+use super::words::{count, list, percent};
+use crate::engine::Analysis;
 
 const WIDTH: f64 = 520.0;
 const MARGIN: (f64, f64) = (50.0, 10.0);
 
-/// What one coordinate of a panel is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coordinate {
-    /// The trainer's step.
-    Step,
-    /// A coordinate of the projection.
-    Projected(usize),
-}
-
-/// One drawing within the picture.
-struct Panel<'a> {
-    reading: &'a Reading<'a>,
-    analysis: &'a Analysis,
-    coordinates: (Coordinate, Coordinate),
-    axes: (Axis, Axis),
-    /// Left, top, right, bottom.
-    area: (f64, f64, f64, f64),
-    /// Distinguishes the names of this panel's patterns from those of others.
-    number: usize,
-}
-
 /// `phase_portrait.svg`.
 pub(super) fn as_picture(reading: &Reading, analysis: &Analysis) -> Picture {
-    let panels: &[(Coordinate, Coordinate)] = match analysis.grid.lower.len() {
-        0 | 1 => &[(Coordinate::Step, Coordinate::Projected(0))],
-        2 => &[(Coordinate::Projected(0), Coordinate::Projected(1))],
-        _ => &[
-            (Coordinate::Projected(0), Coordinate::Projected(1)),
-            (Coordinate::Projected(0), Coordinate::Projected(2)),
-            (Coordinate::Projected(1), Coordinate::Projected(2)),
-        ],
-    };
-    let height = if panels.len() == 1 { 400.0 } else { 300.0 };
     let mut svg = Svg::new();
-    let mut top = 8.0;
     let mut kinds = BTreeSet::new();
-    for (number, &coordinates) in panels.iter().enumerate() {
-        let area = (MARGIN.0, top, WIDTH - MARGIN.1, top + height);
-        let panel = Panel::new(reading, analysis, coordinates, area, number);
-        panel.draw(&mut svg, &mut kinds);
-        top = area.3 + 46.0;
+    let area = |top: f64, height: f64| (MARGIN.0, top, WIDTH - MARGIN.1, top + height);
+    let mut top = 8.0;
+    // Room below a panel for its labels.
+    let below = 46.0;
+    let plane = (Coordinate::Projected(0), Coordinate::Projected(1));
+    match analysis.grid.lower.len() {
+        0 | 1 => {
+            let coordinates = (Coordinate::Step, Coordinate::Projected(0));
+            Panel::new(reading, analysis, coordinates, area(top, 400.0), None, 0).draw(&mut svg, &mut kinds);
+            top += 400.0 + below;
+        }
+        2 => {
+            let whole = Panel::new(reading, analysis, plane, area(top, 400.0), None, 0);
+            let Some(window) = crowded(reading, analysis) else {
+                whole.draw(&mut svg, &mut kinds);
+                return finish(svg, reading, analysis, &kinds, top + 400.0 + below);
+            };
+            let whole = whole.briefly();
+            whole.draw(&mut svg, &mut kinds);
+            let (left, upper, right, lower) = whole.place_of(window);
+            let (width, height) = (right - left, lower - upper);
+            svg.leaf(
+                "rect",
+                &[("class", &"lens"), ("x", &left), ("y", &upper), ("width", &width), ("height", &height)],
+            );
+            top += 400.0 + below + 22.0;
+            svg.text("text", &[("class", &"small strong"), ("x", &MARGIN.0), ("y", &(top - 9.0))], ENLARGED);
+            Panel::new(reading, analysis, plane, area(top, 300.0), Some(window), 1)
+                .draw(&mut svg, &mut kinds);
+            top += 300.0 + below;
+        }
+        _ => {
+            let third = Coordinate::Projected(2);
+            for (number, coordinates) in [plane, (plane.0, third), (plane.1, third)].into_iter().enumerate() {
+                let panel = Panel::new(reading, analysis, coordinates, area(top, 300.0), None, number);
+                panel.draw(&mut svg, &mut kinds);
+                top += 300.0 + below;
+            }
+        }
     }
-    let bottom = legend(&mut svg, reading, analysis, &kinds, (12.0, top + 12.0)) + 10.0;
+    finish(svg, reading, analysis, &kinds, top)
+}
+
+const ENLARGED: &str = "Enlarged: the dashed frame, where runs end";
+
+fn finish(mut svg: Svg, reading: &Reading, analysis: &Analysis, kinds: &BTreeSet<Kind>, top: f64) -> Picture {
+    let bottom = legend(&mut svg, reading, analysis, kinds, (12.0, top + 12.0)) + 10.0;
     svg.finish((WIDTH, bottom), describe(reading, analysis))
 }
 
-impl<'a> Panel<'a> {
-    fn new(
-        reading: &'a Reading<'a>,
-        analysis: &'a Analysis,
-        coordinates: (Coordinate, Coordinate),
-        area: (f64, f64, f64, f64),
-        number: usize,
-    ) -> Self {
-        let axis = |coordinate: Coordinate, pixels: (f64, f64)| match coordinate {
-            Coordinate::Step => {
-                let steps = analysis.trajectories.iter().flat_map(|trajectory| &trajectory.steps);
-                let (first, last) = steps.fold((u64::MAX, 0), |(low, high), &s| (low.min(s), high.max(s)));
-                Axis::linear(first.min(last) as f64, last as f64, pixels)
-            }
-            Coordinate::Projected(at) => {
-                let of = |corner: &[f64]| corner.get(at).copied().unwrap_or(0.0);
-                Axis::linear(of(&analysis.grid.lower), of(&analysis.grid.upper), pixels)
-            }
-        };
-        let axes = (axis(coordinates.0, (area.0, area.2)), axis(coordinates.1, (area.3, area.1)));
-        Self { reading, analysis, coordinates, axes, area, number }
-    }
-
-    fn draw(&self, svg: &mut Svg, kinds: &mut BTreeSet<Kind>) {
-        let (left, top, right, bottom) = self.area;
-        let clip = format!("plot{}", self.number);
-        svg.open("clipPath", &[("id", &clip)]);
-        svg.leaf(
-            "rect",
-            &[("x", &left), ("y", &top), ("width", &(right - left)), ("height", &(bottom - top))],
-        );
-        svg.close();
-        svg.open("g", &[("clip-path", &format!("url(#{clip})"))]);
-        self.cells(svg, kinds);
-        self.paths(svg);
-        svg.close();
-        self.frame(svg);
-        let mut labels = Labels::within(self.area);
-        self.points(svg, false);
-        self.sets(svg, &mut labels);
-        self.points(svg, true);
-        self.names(svg, &mut labels);
-    }
-
-    /// Basins in tints, Morse sets in full colour, hatched where nothing is known.
-    fn cells(&self, svg: &mut Svg, kinds: &mut BTreeSet<Kind>) {
-        let (left, top, right, bottom) = self.area;
-        let axis = |coordinate| match coordinate {
-            Coordinate::Step => None,
-            Coordinate::Projected(at) => Some(at),
-        };
-        let cells = Cells::of(self.analysis, axis(self.coordinates.0), axis(self.coordinates.1));
-        let scale = (
-            (right - left) / cells.raster.size.0.max(1) as f64,
-            (bottom - top) / cells.raster.size.1.max(1) as f64,
-        );
-        let back = format!("scale({:.6} {:.6})", 1.0 / scale.0, 1.0 / scale.1);
-        for (name, ground, class, data) in [
-            ("untrusted", "page", "hatch", "M-2 10L10-2M-2 18L18-2"),
-            ("escapes", "undecided", "dots", "M2 2h0M6 6h0"),
-        ] {
-            let id = format!("{name}{}", self.number);
-            svg.open(
-                "pattern",
-                &[
-                    ("id", &id),
-                    ("width", &8.0),
-                    ("height", &8.0),
-                    ("patternUnits", &"userSpaceOnUse"),
-                    ("patternTransform", &back),
-                ],
-            );
-            svg.leaf("rect", &[("class", &ground), ("width", &8.0), ("height", &8.0)]);
-            svg.leaf("path", &[("class", &class), ("d", &data)]);
-            svg.close();
-        }
-        let transform = format!("translate({} {}) scale({:.6} {:.6})", left, top, scale.0, scale.1);
-        svg.open("g", &[("class", &"cells"), ("transform", &transform)]);
-        for (kind, data) in cells.outlines() {
-            kinds.insert(kind);
-            let title = kind.title(self.analysis);
-            let (class, fill) = match kind {
-                Kind::Basin(set) => (format!("t{}", self.reading.colours[set]), None),
-                Kind::Set(set) => (format!("f{}", self.reading.colours[set]), None),
-                Kind::Undecided | Kind::Mixed => ("undecided".to_owned(), None),
-                Kind::Escapes => ("escapes".to_owned(), Some(format!("url(#escapes{})", self.number))),
-                Kind::Untrusted => ("untrusted".to_owned(), Some(format!("url(#untrusted{})", self.number))),
-            };
-            match fill {
-                Some(fill) => svg.titled("path", &[("class", &class), ("fill", &fill), ("d", &data)], &title),
-                None => svg.titled("path", &[("class", &class), ("d", &data)], &title),
-            }
-        }
-        svg.close();
-    }
-
-    /// The pixels of a run's points.
-    fn pixels(&self, run: &Run) -> Vec<(f64, f64)> {
-        let Some(trajectory) = run.trajectory else { return Vec::new() };
-        let value = |coordinate: Coordinate, step: u64, point: &[f64]| match coordinate {
-            Coordinate::Step => step as f64,
-            Coordinate::Projected(at) => point.get(at).copied().unwrap_or(0.0),
-        };
-        let steps = trajectory.steps.iter().zip(&trajectory.points);
-        steps
-            .map(|(&step, point)| {
-                let x = self.axes.0.position(value(self.coordinates.0, step, point));
-                let y = self.axes.1.position(value(self.coordinates.1, step, point));
-                (x, y)
-            })
-            .collect()
-    }
-
-    /// The runs' ways: quiet ones first, those with alerts upon them.
-    fn paths(&self, svg: &mut Svg) {
-        for loud in [false, true] {
-            let few = self.reading.runs.len() <= 3;
-            for run in self.reading.runs.iter().filter(|run| run.stands_out() == loud) {
-                let mut path = Path::new();
-                let mut length = 0.0;
-                for stretch in self.visible(&self.pixels(run)) {
-                    length += stretch.windows(2).map(|ends| distance(ends[0], ends[1])).sum::<f64>();
-                    path.line(&simplified(&stretch, 0.35));
-                }
-                // A way that is many times as long as the picture covers what lies below it: it becomes faint.
-                let dense = length > 12.0 * WIDTH;
-                let class = match (loud, dense) {
-                    (true, true) => "path loud dense",
-                    (true, false) => "path loud",
-                    (false, _) if few => "path few",
-                    (false, _) => "path",
-                };
-                if !path.is_empty() {
-                    svg.titled("path", &[("class", &class), ("d", &path)], run.name);
-                }
-            }
+/// The part of the plane where the runs without alerts end, with the attractors that they lead to, if that is so small
+/// a part that it has to be enlarged to be seen.
+fn crowded(reading: &Reading, analysis: &Analysis) -> Option<Window> {
+    let grid = &analysis.grid;
+    let mut corners: Vec<[f64; 2]> = Vec::new();
+    for run in reading.runs.iter().filter(|run| !run.stands_out()) {
+        if let Some(Destination::Inside(set) | Destination::Toward(set)) = run.destination {
+            let last = run.trajectory.and_then(|trajectory| trajectory.points.last());
+            let ends = analysis.morse_graph.sets.get(set).map(|set| [&set.lower, &set.upper]);
+            let ends = ends.into_iter().flatten().chain(last);
+            corners.extend(ends.filter_map(|end| Some([*end.first()?, *end.get(1)?])));
         }
     }
-
-    /// The stretches of a path that start, end or stay in the picture. A run that jumps about far outside would else
-    /// cross it from edge to edge, again and again, where it never was.
-    fn visible(&self, pixels: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-        let seen = |a: &(f64, f64), b: &(f64, f64)| self.inside(a) || self.inside(b);
-        let stretches =
-            pixels.chunk_by(seen).filter(|stretch| stretch.iter().any(|point| self.inside(point)));
-        stretches.map(<[(f64, f64)]>::to_vec).collect()
-    }
-
-    fn frame(&self, svg: &mut Svg) {
-        let (left, top, right, bottom) = self.area;
-        svg.leaf(
-            "rect",
-            &[
-                ("class", &"frame"),
-                ("x", &left),
-                ("y", &top),
-                ("width", &(right - left)),
-                ("height", &(bottom - top)),
-            ],
-        );
-        let ticks = |coordinate: Coordinate, axis: &Axis| match coordinate {
-            Coordinate::Step => axis.step_ticks(5),
-            Coordinate::Projected(_) => axis.ticks(5),
-        };
-        for (value, label) in ticks(self.coordinates.0, &self.axes.0) {
-            let x = self.axes.0.position(value);
-            svg.leaf("path", &[("class", &"tick"), ("d", &format!("M{x:.1} {bottom:.1}v4"))]);
-            svg.text("text", &[("class", &"small soft mid"), ("x", &x), ("y", &(bottom + 16.0))], &label);
-        }
-        for (value, label) in ticks(self.coordinates.1, &self.axes.1) {
-            let y = self.axes.1.position(value);
-            svg.leaf("path", &[("class", &"tick"), ("d", &format!("M{left:.1} {y:.1}h-4"))]);
-            svg.text(
-                "text",
-                &[("class", &"small soft end"), ("x", &(left - 7.0)), ("y", &(y + 4.0))],
-                &label,
-            );
-        }
-        let name = |coordinate: Coordinate| match coordinate {
-            Coordinate::Step => "step".to_owned(),
-            Coordinate::Projected(at) => axis_name(self.analysis, at),
-        };
-        let middle = f64::midpoint(left, right);
-        let across = name(self.coordinates.0);
-        svg.text("text", &[("class", &"small mid"), ("x", &middle), ("y", &(bottom + 34.0))], &across);
-        let turn = format!("translate(13 {}) rotate(-90)", f64::midpoint(top, bottom));
-        svg.text("text", &[("class", &"small mid"), ("transform", &turn)], &name(self.coordinates.1));
-    }
-
-    /// A mark and a name on each Morse set that is worth one.
-    fn sets(&self, svg: &mut Svg, labels: &mut Labels) {
-        let graph = &self.analysis.morse_graph;
-        let order = super::palette::by_importance(graph);
-        let mut anchors: Vec<(usize, (f64, f64))> = Vec::new();
-        for &set in order.iter().take(12) {
-            if let Some(place) = self.anchor(&graph.sets[set]) {
-                labels.avoid(place, 8.0);
-                anchors.push((set, place));
-            }
-        }
-        for &(set, place) in anchors.iter().rev() {
-            let role = graph.sets[set].role;
-            glyph::mark(svg, role, self.reading.colours[set], place, 6.0);
-        }
-        for (set, place) in anchors {
-            let must = self.reading.colours[set] != NO_SET;
-            labels.write(svg, "strong", &set_name(set), place, must);
-        }
-    }
-
-    /// A place within a Morse set: the middle of its cell that is nearest to the middle of all of them.
-    fn anchor(&self, set: &MorseSet) -> Option<(f64, f64)> {
-        let grid = &self.analysis.grid;
-        let centre = |cell: usize| {
-            let mut rest = cell;
-            let mut point = vec![0.0; grid.cells_per_axis.len()];
-            for (at, &cells) in grid.cells_per_axis.iter().enumerate().rev() {
-                let width = (grid.upper[at] - grid.lower[at]) / cells.max(1) as f64;
-                point[at] = grid.lower[at] + ((rest % cells.max(1)) as f64 + 0.5) * width;
-                rest /= cells.max(1);
-            }
-            let along = |coordinate: Coordinate, axis: &Axis, room: (f64, f64)| match coordinate {
-                Coordinate::Step => room.1 - 12.0,
-                Coordinate::Projected(at) => axis.position(point[at]),
-            };
-            (
-                along(self.coordinates.0, &self.axes.0, (self.area.0, self.area.2)),
-                along(self.coordinates.1, &self.axes.1, (self.area.1, self.area.3)),
-            )
-        };
-        let cells: Vec<(f64, f64)> =
-            set.cells.iter().flat_map(|&(first, length)| first..first + length).map(centre).collect();
-        let number = cells.len() as f64;
-        let mean =
-            cells.iter().fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0 / number, sum.1 + cell.1 / number));
-        let far = |cell: &(f64, f64)| (cell.0 - mean.0).hypot(cell.1 - mean.1);
-        cells.into_iter().min_by(|a, b| far(a).total_cmp(&far(b)))
-    }
-
-    fn inside(&self, point: &(f64, f64)) -> bool {
-        let (left, top, right, bottom) = self.area;
-        (left..=right).contains(&point.0) && (top..=bottom).contains(&point.1)
-    }
-
-    /// First and last points, of the quiet runs or of those that stand out; with the rings of their alerts.
-    fn points(&self, svg: &mut Svg, loud: bool) {
-        for run in self.reading.runs.iter().filter(|run| run.stands_out() == loud) {
-            let pixels = self.pixels(run);
-            if let Some(first) = pixels.first().filter(|first| self.inside(first)) {
-                let class = if loud { "first loud" } else { "first" };
-                svg.leaf("circle", &[("class", &class), ("cx", &first.0), ("cy", &first.1), ("r", &2.4)]);
-            }
-            if let Some(last) = pixels.last().filter(|last| self.inside(last)) {
-                let colour = self.reading.colour(run.destination);
-                let class = if loud { "last alerted".to_owned() } else { format!("last f{colour}") };
-                svg.titled(
-                    "circle",
-                    &[("class", &class), ("cx", &last.0), ("cy", &last.1), ("r", &3.4)],
-                    run.name,
-                );
-            }
-            self.alarms(svg, run, &pixels);
-        }
-    }
-
-    /// The names of the runs that stand out.
-    fn names(&self, svg: &mut Svg, labels: &mut Labels) {
-        let mut loud: Vec<&Run> = self.reading.runs.iter().filter(|run| run.stands_out()).collect();
-        loud.sort_by_key(|run| (std::cmp::Reverse(run.standing), run.name));
-        for run in loud.into_iter().take(12) {
-            if let Some(place) = self.exit(svg, &self.pixels(run)) {
-                labels.write(svg, "loud", run.name, place, run.standing > Standing::Watch);
-            }
-        }
-    }
-
-    /// Rings where alerts opened.
-    fn alarms(&self, svg: &mut Svg, run: &Run, pixels: &[(f64, f64)]) {
-        let Some(trajectory) = run.trajectory else { return };
-        let mut rung: Vec<(u64, Vec<&str>)> = Vec::new();
-        for alert in &run.alerts {
-            match rung.iter_mut().find(|(step, _)| *step == alert.opened_step) {
-                Some((_, headlines)) => headlines.push(&alert.headline),
-                None => rung.push((alert.opened_step, vec![&alert.headline])),
-            }
-        }
-        for (step, headlines) in rung {
-            let at = trajectory.steps.partition_point(|other| *other < step);
-            if let Some(place) = pixels.get(at).filter(|place| self.inside(place)) {
-                svg.titled(
-                    "circle",
-                    &[("class", &"alarm"), ("cx", &place.0), ("cy", &place.1), ("r", &5.5)],
-                    &headlines.join(" "),
-                );
-            }
-        }
-    }
-
-    /// Where a run's name goes: its last point, or the place where it leaves the picture, which gets an arrow head.
-    fn exit(&self, svg: &mut Svg, pixels: &[(f64, f64)]) -> Option<(f64, f64)> {
-        let inside = |point: &(f64, f64)| self.inside(point);
-        let last = pixels.last()?;
-        if inside(last) {
-            return Some(*last);
-        }
-        let from = pixels.iter().rposition(inside)?;
-        let (mut within, mut beyond) = (pixels[from], pixels[from + 1]);
-        for _ in 0..24 {
-            let middle = (f64::midpoint(within.0, beyond.0), f64::midpoint(within.1, beyond.1));
-            *(if inside(&middle) { &mut within } else { &mut beyond }) = middle;
-        }
-        let (dx, dy) = (pixels[from + 1].0 - pixels[from].0, pixels[from + 1].1 - pixels[from].1);
-        let length = dx.hypot(dy).max(1e-9);
-        let (dx, dy) = (dx / length, dy / length);
-        let mut head = Path::new();
-        let base = (within.0 - 9.0 * dx, within.1 - 9.0 * dy);
-        head.polygon(&[
-            within,
-            (base.0 - 4.5 * dy, base.1 + 4.5 * dx),
-            (base.0 + 4.5 * dy, base.1 - 4.5 * dx),
-        ]);
-        svg.leaf("path", &[("class", &"alerted"), ("d", &head)]);
-        Some(within)
-    }
-}
-
-fn distance(a: (f64, f64), b: (f64, f64)) -> f64 {
-    (a.0 - b.0).hypot(a.1 - b.1)
-}
-
-/// `predictions, component 1 (63 % of variance)`.
-fn axis_name(analysis: &Analysis, axis: usize) -> String {
-    let projection = &analysis.projection;
-    let name = projection.axes.get(axis).cloned().unwrap_or_else(|| format!("coordinate {}", axis + 1));
-    match projection.explained_variance.get(axis) {
-        Some(share) => format!("{name} ({} of variance)", percent(*share)),
-        None => name,
-    }
+    let span = |axis: usize| {
+        let (low, high) = corners
+            .iter()
+            .map(|corner| corner[axis])
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let cells = *grid.cells_per_axis.get(axis)?;
+        let cell =
+            |value: f64| (value - grid.lower[axis]) / (grid.upper[axis] - grid.lower[axis]) * cells as f64;
+        let (low, high) = (cell(low), cell(high));
+        // A fifth more on each side, and never fewer than a dozen cells.
+        let room = ((high - low) * 0.2).max((12.0 - (high - low)) / 2.0);
+        let within = |value: f64| value.clamp(0.0, cells as f64) as usize;
+        (low <= high).then(|| (within((low - room).floor()), within((high + room).ceil())))
+    };
+    let (across, up) = (span(0)?, span(1)?);
+    let share = (across.1 - across.0) as f64 * (up.1 - up.0) as f64 / grid.cells.max(1) as f64;
+    (share > 0.0 && share < 0.06).then_some((across, up))
 }
 
 /// What the colours and marks mean, of those that occur; returns the last baseline.
@@ -497,7 +195,7 @@ fn describe(reading: &Reading, analysis: &Analysis) -> String {
     }
     let loud: Vec<&str> = reading.runs.iter().filter(|run| run.stands_out()).map(|run| run.name).collect();
     if !loud.is_empty() {
-        let _ = write!(text, " Runs with alerts: {}.", super::words::list(&loud, 6));
+        let _ = write!(text, " Runs with alerts: {}.", list(&loud, 6));
     }
     text
 }

@@ -48,9 +48,9 @@ pub(super) enum Standing {
 /// Where a run is at its last checkpoint, or can go from there. Ordered as the report lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Destination {
-    /// Inside this Morse set.
+    /// Inside this attractor or open set.
     Inside(usize),
-    /// Outside all Morse sets, where every path ends in this attractor.
+    /// Elsewhere, where every path ends in this attractor.
     Toward(usize),
     /// Where several attractors can be reached.
     Undecided,
@@ -166,9 +166,16 @@ fn standing(alerts: &[&Alert]) -> Standing {
     alerts.iter().map(of).max().unwrap_or(Standing::Healthy)
 }
 
+/// Where a run is at its last checkpoint, or else what becomes of it there. Sets that are only passed are not where it
+/// goes.
 fn destination(analysis: &Analysis, trajectory: &Trajectory) -> Option<Destination> {
-    if let Some(set) = trajectory.morse_sets.last()? {
-        return Some(Destination::Inside(*set));
+    let set = *trajectory.morse_sets.last()?;
+    let stays = |set: &usize| {
+        let role = analysis.morse_graph.sets.get(*set).map(|set| set.role);
+        matches!(role, Some(Role::Attractor | Role::Open))
+    };
+    if let Some(set) = set.filter(stays) {
+        return Some(Destination::Inside(set));
     }
     let outlook = analysis.basins.outlook.iter().find(|outlook| outlook.run == trajectory.run)?;
     Some(match outlook.fate {

@@ -47,6 +47,15 @@ impl Raster {
         edges.into_iter().map(|(label, edges)| (label, trace(edges, rows))).collect()
     }
 
+    /// The cells of these columns and rows, the ends not included.
+    pub(super) fn part(&self, columns: (usize, usize), rows: (usize, usize)) -> Self {
+        let columns = columns.0..columns.1.min(self.size.0);
+        let rows = rows.0..rows.1.min(self.size.1);
+        let size = (columns.len(), rows.len());
+        let labels = columns.flat_map(|x| &self.labels[x * self.size.1..][rows.clone()]).copied().collect();
+        Self { size, labels }
+    }
+
     /// Half as many columns and rows. Where four cells differ the label wins that most of them have, or, of those that
     /// are `kept` whatever the number, the smallest.
     pub(super) fn halved(&self, kept: impl Fn(u32) -> bool) -> Self {
@@ -192,6 +201,12 @@ mod tests {
     fn a_block_is_one_rectangle() {
         let raster = Raster::new((512, 512), 7);
         assert_eq!(raster.outlines(), BTreeMap::from([(7, "M0 512h512v-512h-512z".to_owned())]));
+    }
+
+    #[test]
+    fn a_part_is_what_lies_in_its_columns_and_rows() {
+        let raster = Raster { size: (3, 4), labels: (0..12).collect() };
+        assert_eq!(raster.part((1, 3), (0, 2)), Raster { size: (2, 2), labels: vec![4, 5, 8, 9] });
     }
 
     #[test]

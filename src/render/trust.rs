@@ -3,8 +3,12 @@
 use serde::Serialize;
 
 use super::words::{count, figure, list, percent, thousands};
+use crate::engine::limits::{
+    DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
+    FEW_PAIRS, FEW_RUNS, LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
+};
 use crate::engine::{
-    Analysis, Enclosure, Kernel, LagChoice, LeftOut, Margin, Mode, PriorMean, ProjectionChoice,
+    Analysis, Candidate, Enclosure, Kernel, LagChoice, LeftOut, Margin, Mode, PriorMean, ProjectionChoice,
 };
 
 /// A figure of quality.
@@ -13,7 +17,27 @@ pub(super) struct Figure {
     name: &'static str,
     value: String,
     limit: String,
+    /// `met`, `missed`, or nothing where there is no limit.
+    standing: &'static str,
     meaning: String,
+}
+
+impl Figure {
+    /// A figure with a limit, and whether it is met.
+    fn limited(
+        name: &'static str,
+        value: String,
+        limit: String,
+        met: bool,
+        meaning: impl Into<String>,
+    ) -> Self {
+        Self { name, value, limit, standing: if met { "met" } else { "missed" }, meaning: meaning.into() }
+    }
+
+    /// A figure to be known, without a limit.
+    fn told(name: &'static str, value: String, meaning: impl Into<String>) -> Self {
+        Self { name, value, limit: "no limit".to_owned(), standing: "", meaning: meaning.into() }
+    }
 }
 
 /// A projection and a lag that were tried.
@@ -23,6 +47,7 @@ pub(super) struct CandidateRow {
     projection: &'static str,
     lag: String,
     skill: String,
+    displacement: String,
     persistence: String,
     motion: String,
     loss: String,
@@ -30,10 +55,16 @@ pub(super) struct CandidateRow {
 }
 
 /// What the table of candidates shows.
-pub(super) const CANDIDATES: &str = "Coordinates and lags were tried in this order and the first that was good enough was taken. Good means that whole runs \
-     that were left out are predicted better than by two simple guesses: the mean of all points (0 is no better, 1 is \
-     perfect, for each coordinate), and that nothing moves (share of the error that is removed). It also has to move by \
-     more than a few cells in one lag, and to tell the loss.";
+pub(super) fn candidates_caption() -> String {
+    format!(
+        "Coordinates and lags were tried in this order, and the first that is good enough is taken; if none is, the best. \
+         Whole runs that were left out have to be predicted better than by three simple guesses: that the next point is the \
+         mean of all, that all move alike (for each coordinate R\u{b2} at least {LEAST_SKILL}; 0 is no better, 1 is perfect), \
+         and that nothing moves (at least {} of its error removed). Runs have to move by {LEAST_MOTION} cells or more in one \
+         lag, and the coordinates to tell the loss (rank correlation at least {LEAST_LOSS_CORRELATION}).",
+        percent(LEAST_SKILL_OVER_PERSISTENCE)
+    )
+}
 
 /// The verdict on the picture.
 pub(super) fn summary(analysis: &Analysis) -> String {
@@ -49,98 +80,133 @@ pub(super) fn summary(analysis: &Analysis) -> String {
 
 /// Every figure of quality.
 pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
+    let mut figures = prediction(analysis);
+    figures.extend(extent(analysis));
+    figures
+}
+
+/// A figure for each coordinate.
+fn each(values: &[f64]) -> String {
+    values.iter().map(|value| figure(*value)).collect::<Vec<_>>().join(", ")
+}
+
+/// The figures that tell how well the map predicts.
+fn prediction(analysis: &Analysis) -> Vec<Figure> {
     let quality = &analysis.quality;
-    let each = |values: &[f64]| values.iter().map(|value| figure(*value)).collect::<Vec<_>>().join(", ");
-    let mut figures = vec![
-        Figure {
-            name: "Variance in view",
-            value: percent(quality.explained_variance),
-            limit: "no limit".to_owned(),
-            meaning: format!(
-                "The coordinates show this share of how the checkpoints differ; {} of it is out of view.",
-                percent(1.0 - quality.explained_variance)
-            ),
-        },
-        Figure {
-            name: "Next point, against the mean",
-            value: each(&quality.skill),
-            limit: "near 1".to_owned(),
-            meaning: "How well the next point of runs that were left out is predicted, for each coordinate: 1 is perfect, 0 is no better than guessing the mean.".to_owned(),
-        },
-        Figure {
-            name: "Displacement, against its mean",
-            value: each(&quality.displacement_skill),
-            limit: "above 0".to_owned(),
-            meaning: "The same for the way that is travelled in one lag, which is harder: 0 is no better than guessing that every run moves alike.".to_owned(),
-        },
-        Figure {
-            name: "Against standing still",
-            value: percent(quality.skill_over_persistence),
-            limit: "above 0 %".to_owned(),
-            meaning: "Share of the error of the guess \u{201c}nothing moves\u{201d} that the map removes.".to_owned(),
-        },
-        Figure {
-            name: "Calibration",
-            value: percent(quality.coverage),
-            limit: format!("near {}", percent(quality.nominal_coverage)),
-            meaning: format!(
+    let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
+    vec![
+        Figure::limited(
+            "Next point, against the mean",
+            each(&quality.skill),
+            format!("{DOUBTFUL_SKILL} each"),
+            least(&quality.skill) >= DOUBTFUL_SKILL,
+            "How well the next point of runs that were left out is predicted, R\u{b2} of each coordinate: 1 is perfect, 0 is no better than guessing the mean.",
+        ),
+        Figure::told(
+            "Displacement, against its mean",
+            each(&quality.displacement_skill),
+            "The same for the way that is travelled in one lag: 0 is no better than guessing that every run moves alike.",
+        ),
+        Figure::limited(
+            "Against standing still",
+            percent(quality.skill_over_persistence),
+            percent(DOUBTFUL_SKILL_OVER_PERSISTENCE),
+            quality.skill_over_persistence >= DOUBTFUL_SKILL_OVER_PERSISTENCE,
+            "Share of the error of the guess \u{201c}nothing moves\u{201d} that the map removes.",
+        ),
+        Figure::limited(
+            "Calibration",
+            percent(quality.coverage),
+            percent(quality.nominal_coverage - DOUBTFUL_COVERAGE_GAP),
+            quality.coverage >= quality.nominal_coverage - DOUBTFUL_COVERAGE_GAP,
+            format!(
                 "Of the left-out points this share lay inside intervals that should hold {}. Less means that the map is surer than it should be, more that it is too careful.",
                 percent(quality.nominal_coverage)
             ),
+        ),
+        Figure::told(
+            "Surprise",
+            format!("{} nats", figure(quality.negative_log_predictive_density)),
+            "Mean negative log predictive density of left-out points, for each coordinate: it punishes being wrong and being unsure, so lower is better. Compare it between analyses of the same runs.",
+        ),
+    ]
+}
+
+/// The figures that tell for what the picture speaks.
+fn extent(analysis: &Analysis) -> Vec<Figure> {
+    let (quality, lag) = (&analysis.quality, &analysis.lag);
+    let enough_pairs = FEW_PAIRS * analysis.grid.lower.len();
+    vec![
+        Figure::limited(
+            "Runs learned from",
+            thousands(lag.runs as u64),
+            FEW_RUNS.to_string(),
+            lag.runs >= FEW_RUNS,
+            format!(
+                "With fewer it is not known how a new run behaves. The figures above were taken on {}.",
+                count(quality.assessed_runs, "run")
+            ),
+        ),
+        Figure::limited(
+            "Pairs learned from",
+            thousands(lag.pairs as u64),
+            enough_pairs.to_string(),
+            lag.pairs >= enough_pairs,
+            "A pair is a checkpoint and the one that follows it one lag later.",
+        ),
+        Figure::limited(
+            "Runs on trusted ground",
+            percent(quality.trusted_points),
+            percent(DOUBTFUL_TRUSTED_POINTS),
+            quality.trusted_points >= DOUBTFUL_TRUSTED_POINTS,
+            "Share of the checkpoints that lie where the map is trusted; of the others nothing is said.",
+        ),
+        Figure::told(
+            "Trusted part of the picture",
+            percent(quality.trusted_cells),
+            "Share of the picture where there was enough to learn from. The rest is hatched, not guessed.",
+        ),
+        Figure::told(
+            "Variance in view",
+            percent(quality.explained_variance),
+            format!(
+                "The coordinates show this share of how the checkpoints differ; {} of it is out of view.",
+                percent(1.0 - quality.explained_variance)
+            ),
+        ),
+        match quality.confidence {
+            Some(confidence) => Figure::told(
+                "Confidence",
+                percent(confidence),
+                "Probability that the boxes around the images of all trusted cells hold at once. It takes the fitted kernel and the coordinates for granted, and speaks of the mean motion, not of single noisy steps.",
+            ),
+            None => Figure::told(
+                "Confidence",
+                "not asked for".to_owned(),
+                "Images of cells were widened by one cell on each side, without a probability: what is said of basins and attractors is a good guess, with no number to it.",
+            ),
         },
-        Figure {
-            name: "Surprise",
-            value: format!("{} nats", figure(quality.negative_log_predictive_density)),
-            limit: "lower is better".to_owned(),
-            meaning: "Mean negative log predictive density of left-out points, for each coordinate: it punishes being wrong and being unsure. Compare it between analyses of the same runs.".to_owned(),
-        },
-        Figure {
-            name: "Runs on trusted ground",
-            value: percent(quality.trusted_points),
-            limit: "near 100 %".to_owned(),
-            meaning: "Share of the checkpoints that lie where the map is trusted; of the others nothing is said.".to_owned(),
-        },
-        Figure {
-            name: "Trusted part of the picture",
-            value: percent(quality.trusted_cells),
-            limit: "no limit".to_owned(),
-            meaning: "Share of the picture where there was enough to learn from. The rest is hatched, not guessed.".to_owned(),
-        },
-    ];
-    figures.push(match quality.confidence {
-        Some(confidence) => Figure {
-            name: "Confidence",
-            value: percent(confidence),
-            limit: "as configured".to_owned(),
-            meaning: "Probability that the boxes around the images of all cells' corners hold at once. It takes the fitted kernel and the coordinates for granted, and speaks of the mean motion, not of single noisy steps.".to_owned(),
-        },
-        None => Figure {
-            name: "Confidence",
-            value: "not asked for".to_owned(),
-            limit: "\u{2013}".to_owned(),
-            meaning: "Images of cells were widened by one cell on each side, without a probability.".to_owned(),
-        },
-    });
-    figures
+    ]
 }
 
 /// Everything that was tried.
 pub(super) fn candidates(analysis: &Analysis) -> Vec<CandidateRow> {
-    // The chosen one is the first that qualifies, if it is what the analysis used.
-    let chosen = analysis
-        .candidates
-        .iter()
-        .position(|candidate| candidate.qualifies && candidate.projection == analysis.projection.kind);
-    let row = |(at, candidate): (usize, &crate::engine::Candidate)| CandidateRow {
+    let used = |candidate: &Candidate| {
+        candidate.projection == analysis.projection.kind && candidate.lag_steps == analysis.lag.steps
+    };
+    let chosen = analysis.candidates.iter().position(used);
+    let row = |(at, candidate): (usize, &Candidate)| CandidateRow {
         chosen: chosen == Some(at),
         projection: projection_words(candidate.projection),
         lag: thousands(candidate.lag_steps),
-        skill: candidate.skill.iter().map(|value| figure(*value)).collect::<Vec<_>>().join(", "),
+        skill: each(&candidate.skill),
+        displacement: each(&candidate.displacement_skill),
         persistence: percent(candidate.skill_over_persistence),
         motion: figure(candidate.motion_cells),
         loss: candidate.loss_correlation.map_or_else(|| "unknown".to_owned(), figure),
         verdict: match (chosen == Some(at), candidate.qualifies) {
-            (true, _) => "taken".to_owned(),
+            (true, true) => "taken".to_owned(),
+            (true, false) => format!("taken, since none is good enough: {}", candidate.reason),
             (false, true) => "good enough".to_owned(),
             (false, false) => candidate.reason.clone(),
         },

@@ -247,13 +247,9 @@ fn outlook(reading: &Reading) -> String {
         .into_iter()
         .filter(|(set, _)| holds(*set))
         .map(|(set, runs)| {
-            let one = if runs == 1 { "s" } else { "" };
-            format!(
-                "{} lead{one} to attractor {}{}",
-                thousands(runs as u64),
-                set_name(set),
-                loss(analysis, set)
-            )
+            let verb = if runs == 1 { "is" } else { "are" };
+            let (runs, name) = (thousands(runs as u64), set_name(set));
+            format!("{runs} {verb} in or on the way to attractor {name}{}", loss(analysis, set))
         })
         .collect();
     if parts.is_empty() {

@@ -1,6 +1,7 @@
 //! The report and its pictures, from a sample that is made up and from hostile variants of it.
 
 mod markup;
+mod real;
 mod sample;
 
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ fn a_hundred_runs_of_which_three_went_wrong() {
         "Of 103 runs, 1 run has diverged (lr-3.0), 1 run behaves unusually (lr-0.8) and 1 run was in trouble and has \
          come back (spike). The other 100 show nothing unusual.",
         "Step 1,700, run lr-3.0. At its worst since step 3,700.",
-        "lead to attractor M4",
+        "are in or on the way to attractor M4",
         "with confidence 95 %",
         "the header says 9,812 bytes, the file has 4,096",
     ] {
@@ -173,7 +174,10 @@ fn one_healthy_run() {
     let words = render("one", &input).words();
     assert!(words.contains("Healthy") && words.contains("Nothing unusual in 46 checkpoints of this run."));
     assert!(words.contains("Low confidence."));
-    assert!(!words.contains("lead to attractor"), "nothing is concluded from a picture of low confidence");
+    assert!(
+        !words.contains("are in or on the way to attractor"),
+        "nothing is concluded from a picture of low confidence"
+    );
 }
 
 #[test]
@@ -251,6 +255,15 @@ fn values_that_are_not_finite_are_marked_and_break_nothing() {
     for broken in ["NaN ", " inf", "Infinity"] {
         assert!(!rendered.text("report.html").contains(&format!("d=\"M{broken}")));
     }
+}
+
+#[test]
+fn real_training() {
+    let input = real::report(60);
+    let rendered = render("iris", &input);
+    let words = rendered.words();
+    assert!(words.contains("The other 60 show nothing unusual."), "{words:.600}");
+    assert!(words.contains("are in or on the way to attractor"), "{words:.900}");
 }
 
 #[test]

@@ -10,25 +10,15 @@ use rayon::prelude::*;
 
 use super::Coordinates;
 use super::choice::is_reserved;
+use crate::engine::limits::{
+    LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
+};
 use crate::engine::quality::{Assessment, Split, assess};
 use crate::engine::random::spread_sample;
 use crate::engine::statistics::{mean, median, rank_correlation, standard_deviation};
 use crate::engine::surrogate::{FittedMap, Search};
 use crate::engine::trajectories::{Pairs, Path};
 use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Parameters, Points};
-
-/// Least R² of the next point and of the displacement, of every coordinate, against a constant.
-const LEAST_SKILL: f64 = 0.5;
-
-/// Least share of the squared error of persistence that must be removed.
-const LEAST_SKILL_OVER_PERSISTENCE: f64 = 0.5;
-
-/// Least motion in one lag, in cells. Images of cells are three to four cells wide; where motion is not clearly more,
-/// sets are recurrent only because they are seen through a coarse grid.
-const LEAST_MOTION: f64 = 10.0;
-
-/// Least rank correlation of the loss with what the coordinates tell of it.
-const LEAST_LOSS_CORRELATION: f64 = 0.5;
 
 /// Least length scale while candidates are compared, in spreads of the inputs.
 const LEAST_SCALE: f64 = 0.5;
