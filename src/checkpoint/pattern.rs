@@ -139,8 +139,13 @@ impl FromStr for Pattern {
                     Piece::Text(character.into())
                 }
             };
-            if !matches!(piece, Piece::Text(_)) && matches!(pieces.last(), Some(Piece::Any | Piece::Field(_)))
-            {
+            // A number ends where its digits do; names and `*` need a text in between to tell where one ends.
+            let open_ended = match pieces.last() {
+                Some(Piece::Any) => true,
+                Some(Piece::Text(_)) | None => false,
+                Some(field) => piece != Piece::Any || !field.is_number(),
+            };
+            if open_ended && !matches!(piece, Piece::Text(_)) {
                 return Err(wrong(at, "two fields touch".into()));
             }
             pieces.push(piece);

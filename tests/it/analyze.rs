@@ -29,16 +29,16 @@ fn the_same_checkpoints_give_the_same_bytes_with_any_number_of_threads() {
         let assert = command.args(["analyze", "runs", "--output", output]).assert().success();
         (stdout(&assert).replace(output, "OUT"), files(&folder.path().join(output).join("runs")))
     };
-    let first = analyze("1", "one");
+    let first = analyze("1", "with-1-thread");
     assert!(first.0.contains("run-2") && first.1.contains_key("report.html"), "{}", first.0);
-    assert_eq!(first, analyze("2", "two"));
-    assert_eq!(first, analyze("2", "three"));
+    assert_eq!(first, analyze("2", "with-2-threads"));
+    assert_eq!(first, analyze("2", "once-more"));
     assert!(!folder.path().join(".doodl3").exists(), "it keeps no state");
 
     // What was written can be shown again.
     let show =
         |arguments: &[&str]| stdout(&doodl3().current_dir(folder.path()).args(arguments).assert().success());
-    let file = "one/runs/analysis.json";
+    let file = "with-1-thread/runs/analysis.json";
     assert_eq!(show(&["show", file, "--format", "json"]).as_bytes(), first.1["analysis.json"]);
     assert_eq!(show(&["show", file, "--format", "dot"]).as_bytes(), first.1["morse_graph.dot"]);
     assert!(show(&["show", file]).contains("Morse graph"));
