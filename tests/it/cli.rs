@@ -123,7 +123,7 @@ fn inspect_shows_tensors_and_says_why_a_file_is_none() {
 
     std::fs::write(folder.path().join("notes.pt"), "no checkpoint").unwrap();
     let refused = in_folder(&folder).args(["inspect", "notes.pt"]).assert().code(3);
-    assert_snapshot!(stderr(&refused), @r#"error: the file is damaged or hostile (its safetensors header claims 7738140083766718318 bytes, the format allows 100000000); save it again, or remove it: notes.pt"#);
+    assert_snapshot!(stderr(&refused), @r#"error: this is neither a safetensors file nor one that torch.save wrote; save the weights as safetensors, or with torch.save(model.state_dict(), …): notes.pt"#);
 }
 
 #[test]

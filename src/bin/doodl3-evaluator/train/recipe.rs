@@ -107,8 +107,9 @@ mod tests {
         assert_eq!(rates("rate-spike", 220 * 15), 50.);
         assert_eq!(rates("rate-spike", 220 * 15 + 20), 0.05);
         assert_eq!(rates("rate-growing", 150 * 15 - 1), 1e-3);
-        assert_eq!(rates("rate-growing", 150 * 15), 1e-3 * 1.3);
-        assert_eq!(rates("rate-growing", 160 * 15), 1e-3 * 1.3 * 1.3);
-        assert!((rates("rate-growing", 6749) / (1e-3 * 1.3_f64.powi(30)) - 1.).abs() < 1e-12);
+        for (step, stage) in [(150 * 15, 1), (160 * 15, 2), (6749, 30)] {
+            let grown = rates("rate-growing", step) / (1e-3 * 1.3_f64.powi(stage));
+            assert!((grown - 1.).abs() < 1e-12, "stage {stage}");
+        }
     }
 }
