@@ -28,7 +28,7 @@ pub(super) struct Layout {
     pub(super) strides: Option<Vec<u64>>,
 }
 
-/// Buffers that are reused from tensor to tensor: at most [`BLOCK_BYTES`] for tensors that lie in order, a few megabytes
+/// Buffers that are reused from tensor to tensor: at most `BLOCK_BYTES` for tensors that lie in order, a few megabytes
 /// for those that do not.
 #[derive(Debug, Default)]
 pub struct Buffer {

@@ -4,7 +4,7 @@
 //! file's own, and each failure is an error that says whether waiting may help. Tensors are streamed through small
 //! buffers by positional reads; a memory map would kill this process when a trainer truncates the file.
 //!
-//! [`open`] reads a file's directory and nothing more; [`summarize`] reads everything once and keeps what fits in a few
+//! [`open()`] reads a file's directory and nothing more; [`summarize`] reads everything once and keeps what fits in a few
 //! kilobytes. Tensors are always taken in the order of their names, so that a model gives the same digest, sketch and
 //! statistics whichever format it was saved in.
 

@@ -319,10 +319,8 @@ mod tests {
 
     type Told<'a> = (&'a str, Option<&'a str>, Option<u64>, Option<f64>);
 
-    fn told<'a>(naming: &'a Option<Naming>) -> Option<Told<'a>> {
-        naming
-            .as_ref()
-            .map(|naming| (naming.run.as_str(), naming.experiment.as_deref(), naming.step, naming.epoch))
+    fn told(naming: Option<&Naming>) -> Option<Told<'_>> {
+        naming.map(|naming| (naming.run.as_str(), naming.experiment.as_deref(), naming.step, naming.epoch))
     }
 
     #[test]
@@ -352,7 +350,7 @@ mod tests {
             ("r/step-99999999999999999999999.pt", ("r", None, None, None)),
         ];
         for (path, wanted) in cases {
-            assert_eq!(told(&Pattern::default().matches(Path::new(path))), Some(wanted), "{path}");
+            assert_eq!(told(Pattern::default().matches(Path::new(path)).as_ref()), Some(wanted), "{path}");
         }
     }
 
@@ -375,7 +373,7 @@ mod tests {
         ];
         for (pattern, path, wanted) in cases {
             let pattern: Pattern = pattern.parse().unwrap();
-            assert_eq!(told(&pattern.matches(Path::new(path))), wanted, "{pattern:?} {path}");
+            assert_eq!(told(pattern.matches(Path::new(path)).as_ref()), wanted, "{pattern:?} {path}");
         }
     }
 

@@ -304,7 +304,7 @@ mod tests {
             (0..100_000).map(|i| 1_048_576.0 + if i % 2 == 0 { 0.0 } else { 0.125 }).collect();
         let moments = moments(&values);
         assert!((moments.variance() / 0.003_906_25 - 1.0).abs() < 1e-2, "{}", moments.variance());
-        assert_eq!(super::tests::moments(&[0.1; 5000]).variance(), 0.0);
+        assert_eq!(super::tests::moments(&vec![0.1; 5000]).variance(), 0.0);
     }
 
     #[test]
