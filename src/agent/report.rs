@@ -80,7 +80,7 @@ fn run_view(tables: &Tables<'_>, rows: &[CheckpointRow]) -> Result<RunView, Stor
             let evaluated = row.model.is_some() && row.evaluation_error.is_none();
             evaluated.then(|| row.loss.unwrap_or(f64::NAN))
         }),
-        weight_norms: series(|row| row.norm),
+        weight_norms: series(|row| if row.finite { row.norm } else { Some(f64::NAN) }),
         update_ratios: series(|row| row.update_ratio),
         instability: series(|row| row.instability),
     })

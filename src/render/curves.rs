@@ -325,7 +325,7 @@ impl<'a> Plot<'a> {
         let series = (self.series)(run.view?);
         let before = &series[..series.partition_point(|(other, _)| *other <= step)];
         let (_, value) = before.iter().rev().find(|(_, value)| value.is_finite())?;
-        let y = self.axes.1.position(*value).clamp(AREA.1, AREA.3);
+        let y = self.axes.1.position(*value).clamp(AREA.1 + 5.0, AREA.3 - 5.0);
         Some((self.axes.0.position(step as f64).clamp(AREA.0, self.right), y))
     }
 

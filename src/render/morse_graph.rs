@@ -104,6 +104,9 @@ fn facts(set: &MorseSet) -> Vec<String> {
     let runs = match (ended(set), set.visits.len()) {
         (0, 0) => "no run was here".to_owned(),
         (0, visited) => format!("{} passed", count(visited, "run")),
+        (ended, visited) if !matches!(set.role, Role::Attractor | Role::Open) => {
+            format!("{ended} of {} still here", count(visited, "run"))
+        }
         (ended, visited) if ended == visited => format!("{} ended here", count(ended, "run")),
         (ended, visited) => format!("{ended} of {visited} runs ended"),
     };
@@ -348,7 +351,7 @@ fn node(svg: &mut Svg, (id, set): (usize, &MorseSet), colour: Colour, detail: De
             let runs = match (ended(set), set.visits.len()) {
                 (0, 0) => "no runs".to_owned(),
                 (0, passed) => format!("{} passed", thousands(passed as u64)),
-                (ended, _) => format!("{} ended", thousands(ended as u64)),
+                (ended, _) => format!("{} now here", thousands(ended as u64)),
             };
             let loss = set.loss.map(|loss| format!("loss {}", brief(loss.median)));
             [Some(runs), loss].into_iter().flatten().collect()

@@ -16,7 +16,7 @@ pub(super) struct End {
     mark: String,
     name: String,
     meaning: String,
-    count: usize,
+    count: String,
     dots: String,
     loss: String,
     some: String,
@@ -48,6 +48,7 @@ pub(super) fn place(run: &Run) -> String {
         Some(Destination::Escapes) => "may leave what is known".to_owned(),
         Some(Destination::Untrusted) => "too far from the others to say".to_owned(),
         Some(Destination::Outside) => "outside the picture".to_owned(),
+        Some(Destination::Lost) => return "diverged".to_owned(),
         None => "not in the picture".to_owned(),
     };
     match passed {
@@ -120,6 +121,7 @@ pub(super) fn ends(reading: &Reading) -> Vec<End> {
                             ("may leave what is known", "the trusted region can be left from there")
                         }
                         Destination::Untrusted => ("too far from the others", "the map is not trusted there"),
+                        Destination::Lost => ("diverged", "where it was last tells nothing of its end"),
                         _ => ("outside", "beyond the edge of the picture"),
                     };
                     (String::new(), name.to_owned(), meaning.to_owned(), palette::NO_SET)
@@ -138,7 +140,7 @@ pub(super) fn ends(reading: &Reading) -> Vec<End> {
                 mark,
                 name,
                 meaning,
-                count: runs.len(),
+                count: count(runs.len(), "run"),
                 dots: dots(&runs, colour),
                 loss: losses(&runs),
                 some: list(&names, if long { 3 } else { 4 }),

@@ -7,7 +7,7 @@ use super::cells::{Cells, Kind, Window};
 use super::glyph;
 use super::labels::{Area, Labels};
 use super::palette::NO_SET;
-use super::reading::{Reading, Run, Standing, set_name};
+use super::reading::{Destination, Reading, Run, Standing, set_name};
 use super::svg::{Path, Svg};
 use super::thin::simplified;
 use super::words::percent;
@@ -341,6 +341,12 @@ impl<'a> Panel<'a> {
                 svg.leaf("circle", &[("class", &class), ("cx", &first.0), ("cy", &first.1), ("r", &2.4)]);
             }
             if let Some(last) = pixels.last().filter(|last| self.inside(last)) {
+                if run.destination == Some(Destination::Lost) {
+                    let cross = format!("M{:.1} {:.1}l8 8m0-8l-8 8", last.0 - 4.0, last.1 - 4.0);
+                    svg.titled("path", &[("class", &"lost"), ("d", &cross)], run.name);
+                    self.alarms(svg, run, &pixels);
+                    continue;
+                }
                 let colour = self.reading.colour(run.destination);
                 let class = if loud { "last alerted".to_owned() } else { format!("last f{colour}") };
                 svg.titled(

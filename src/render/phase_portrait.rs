@@ -177,6 +177,12 @@ fn legend(
             svg.leaf("circle", &[("class", &"alarm"), ("cx", &(x + 8.0)), ("cy", &(y - 4.0)), ("r", &4.5)]);
         });
     }
+    if reading.runs.iter().any(|run| run.destination == Some(Destination::Lost)) {
+        item(svg, "last usable checkpoint of a run that diverged", &|svg, x, y| {
+            let cross = format!("M{:.1} {:.1}l8 8m0-8l-8 8", x + 4.0, y - 8.0);
+            svg.leaf("path", &[("class", &"lost"), ("d", &cross)]);
+        });
+    }
     let below = flow.baseline() + 19.0;
     glyph::legend(svg, &roles(&analysis.morse_graph), (corner.0, below), WIDTH)
 }

@@ -60,6 +60,8 @@ pub(super) enum Destination {
     Untrusted,
     /// Beyond the domain.
     Outside,
+    /// Nowhere: the run has diverged, and its last usable checkpoint tells nothing of its end.
+    Lost,
 }
 
 impl<'a> Reading<'a> {
@@ -83,8 +85,11 @@ impl<'a> Reading<'a> {
         for run in &mut runs {
             run.alerts.sort_by_key(|alert| urgency(alert));
             run.standing = standing(&run.alerts);
-            run.destination =
-                input.analysis.as_ref().ok().and_then(|analysis| destination(analysis, run.trajectory?));
+            let analysed = input.analysis.as_ref().ok().zip(run.trajectory);
+            run.destination = match run.standing {
+                Standing::Diverged => analysed.map(|_| Destination::Lost),
+                _ => analysed.and_then(|(analysis, trajectory)| destination(analysis, trajectory)),
+            };
         }
         let colours = input.analysis.as_ref().map(|analysis| palette::assign(&analysis.morse_graph));
         Self { input, runs, colours: colours.unwrap_or_default() }

@@ -13,10 +13,11 @@ use super::reading::{Reading, Run, Standing};
 use super::svg::{Picture, escape, style_sheet};
 use super::trust::{self, CandidateRow, Figure};
 use super::verdict::{State, Verdict};
-use super::words::{count, figure, list, thousands};
+use super::words::{count, figure, list};
 use super::{RenderError, ReportInput, RunState};
 use crate::alert::{Alert, AlertState, Severity};
 use crate::artifact::Artifact;
+use crate::detect::Detector;
 use crate::engine::Analysis;
 
 const TEMPLATE: &str = include_str!("templates/report.html");
@@ -269,9 +270,10 @@ fn parts(analysed: bool) -> Vec<Part> {
 fn alert_row(alert: &Alert) -> AlertRow<'_> {
     let resolved = match (alert.state, alert.resolved_step) {
         (AlertState::Open, _) => String::new(),
-        (AlertState::Resolved, Some(step)) => format!("over at step {}", thousands(step)),
+        (AlertState::Resolved, Some(step)) => format!("over at step {step}"),
         (AlertState::Resolved, None) => "over".to_owned(),
     };
+    let broken = alert.detector == Detector::Nonfinite && alert.severity == Severity::Critical;
     AlertRow {
         class: if alert.state == AlertState::Open { "open" } else { "resolved" },
         severity: alert.severity,
@@ -280,13 +282,16 @@ fn alert_row(alert: &Alert) -> AlertRow<'_> {
         headline: &alert.headline,
         evidence: &alert.evidence,
         not_checked: alert.not_checked.join("; "),
-        since: thousands(alert.opened_step),
-        last: if alert.last_step > alert.opened_step { thousands(alert.last_step) } else { String::new() },
-        score: alert.peak_score.map_or_else(|| "not finite".to_owned(), figure),
-        threshold: figure(alert.threshold),
+        since: alert.opened_step.to_string(),
+        last: if alert.last_step > alert.opened_step { alert.last_step.to_string() } else { String::new() },
+        score: match alert.peak_score {
+            Some(score) if !broken => figure(score),
+            _ => "not finite".to_owned(),
+        },
+        threshold: if broken { String::new() } else { figure(alert.threshold) },
         last_good: alert
             .last_good_step
-            .map_or_else(|| "none known".to_owned(), |step| format!("step {}", thousands(step))),
+            .map_or_else(|| "none known".to_owned(), |step| format!("step {step}")),
         advice: &alert.advice,
     }
 }
@@ -368,7 +373,7 @@ fn run_row<'a>(run: &Run<'a>) -> RunRow<'a> {
         standing: format!("{standing}{goes_on}"),
         place: outcomes::place(run),
         checkpoints: run.checkpoints(),
-        step: steps.last().map_or_else(|| "\u{2013}".to_owned(), |step| thousands(*step)),
+        step: steps.last().map_or_else(|| "\u{2013}".to_owned(), ToString::to_string),
         loss: shown(outcomes::last_loss(run)),
         norm: shown(last(|view| &view.weight_norms)),
         update: shown(last(|view| &view.update_ratios)),

@@ -6,7 +6,7 @@ use super::ReportInput;
 use super::reading::{Reading, role_word, set_name};
 use super::trust;
 use super::verdict::{Verdict, ends};
-use super::words::{count, figure, list, percent, thousands};
+use super::words::{count, figure, list, percent};
 use crate::alert::{Alert, AlertState};
 use crate::engine::{Analysis, MorseSet, Role};
 
@@ -49,11 +49,11 @@ fn alerts(reading: &Reading) -> String {
     let run = width(|alert| alert.run.chars().count());
     for alert in alerts.iter().take(MOST_ALERTS) {
         let when = match (alert.state, alert.resolved_step) {
-            (AlertState::Open, _) => format!("since step {}", thousands(alert.opened_step)),
+            (AlertState::Open, _) => format!("since step {}", alert.opened_step),
             (AlertState::Resolved, Some(end)) => {
-                format!("steps {} to {}, over", thousands(alert.opened_step), thousands(end))
+                format!("steps {} to {}, over", alert.opened_step, end)
             }
-            (AlertState::Resolved, None) => format!("at step {}, over", thousands(alert.opened_step)),
+            (AlertState::Resolved, None) => format!("at step {}, over", alert.opened_step),
         };
         let severity = format!("{:?}", alert.severity).to_lowercase();
         let _ = writeln!(

@@ -112,7 +112,10 @@ fn headline(reading: &Reading, state: State) -> String {
             _ if one => "was in trouble and has come back",
             _ => "were in trouble and have come back",
         };
-        parts.push(format!("{} {what} ({})", count(names.len(), "run"), list(&names, 3)));
+        if all == 1 {
+            return format!("Run {} {what}.", names[0]);
+        }
+        parts.push(format!("{} {what} ({})", thousands(names.len() as u64), list(&names, 3)));
     }
     let quiet = reading.runs.iter().filter(|run| !run.stands_out()).count();
     let rest = match quiet {
@@ -181,7 +184,7 @@ fn strength(alert: &Alert) -> String {
 fn since(reading: &Reading, decisive: Option<&Alert>) -> String {
     if let Some(alert) = decisive {
         let ended = match (alert.state, alert.resolved_step) {
-            (AlertState::Resolved, Some(step)) => format!(" to step {}", thousands(step)),
+            (AlertState::Resolved, Some(step)) => format!(" to step {step}"),
             (AlertState::Resolved, None) => ", over since".to_owned(),
             (AlertState::Open, _) => String::new(),
         };
@@ -193,17 +196,17 @@ fn since(reading: &Reading, decisive: Option<&Alert>) -> String {
         let first = alerts.map(|other| other.opened_step).min().unwrap_or(alert.opened_step);
         let worst = match alert.opened_step {
             step if step == first => String::new(),
-            step => format!(" At its worst since step {}.", thousands(step)),
+            step => format!(" At its worst since step {step}."),
         };
-        return format!("Step {}{ended}, run {}.{worst}", thousands(first), alert.run);
+        return format!("Step {first}{ended}, run {}.{worst}", alert.run);
     }
     let steps: Vec<u64> =
         reading.runs.iter().filter_map(|run| run.view).flat_map(|view| &view.steps).copied().collect();
     match (steps.iter().min(), steps.iter().max()) {
         (Some(first), Some(last)) if first < last => {
-            format!("Steps {} to {} were seen.", thousands(*first), thousands(*last))
+            format!("Steps {first} to {last} were seen.")
         }
-        (Some(only), _) => format!("Step {} was seen.", thousands(*only)),
+        (Some(only), _) => format!("Step {only} was seen."),
         _ => "No checkpoint has been seen.".to_owned(),
     }
 }
@@ -243,26 +246,34 @@ fn outlook(reading: &Reading) -> String {
     let quiet = reading.runs.iter().filter(|run| !run.stands_out() && run.destination.is_some()).count();
     let holds =
         |set: usize| analysis.morse_graph.sets.get(set).is_some_and(|set| set.role == Role::Attractor);
-    let parts: Vec<String> = ends(reading)
-        .into_iter()
-        .filter(|(set, _)| holds(*set))
-        .map(|(set, runs)| {
-            let verb = if runs == 1 { "is" } else { "are" };
-            let (runs, name) = (thousands(runs as u64), set_name(set));
-            format!("{runs} {verb} in or on the way to attractor {name}{}", loss(analysis, set))
-        })
-        .collect();
-    if parts.is_empty() {
-        return String::new();
-    }
+    let ends: Vec<(usize, usize)> = ends(reading).into_iter().filter(|(set, _)| holds(*set)).collect();
+    let toward = |set: usize, runs: usize| {
+        let verb = if runs == 1 { "is" } else { "are" };
+        format!("{verb} in or on the way to attractor {}{}", set_name(set), loss(analysis, set))
+    };
     let confidence = match analysis.quality.confidence {
         Some(confidence) => format!(", with confidence {}", percent(confidence)),
         None => String::new(),
     };
     let which = if reading.runs.iter().any(Run::stands_out) { " without alerts" } else { "" };
-    let places =
-        if parts.len() > 1 { format!(" So training ends in {} places.", parts.len()) } else { String::new() };
-    format!("Of {}{which}, {}{confidence}.{places}", count(quiet, "run"), list(&parts, 4))
+    match ends.as_slice() {
+        [] => String::new(),
+        [(set, 1)] if quiet == 1 && reading.runs.len() == 1 => format!("It {}{confidence}.", toward(*set, 1)),
+        [(set, runs)] if *runs == quiet && quiet > 1 => {
+            format!("All {}{which} {}{confidence}.", count(quiet, "run"), toward(*set, *runs))
+        }
+        several => {
+            let parts: Vec<String> = several
+                .iter()
+                .map(|&(set, runs)| format!("{} {}", thousands(runs as u64), toward(set, runs)))
+                .collect();
+            let places = match parts.len() {
+                1 => String::new(),
+                number => format!(" So training ends in {number} places."),
+            };
+            format!("Of {}{which}, {}{confidence}.{places}", count(quiet, "run"), list(&parts, 4))
+        }
+    }
 }
 
 fn loss(analysis: &Analysis, set: usize) -> String {
