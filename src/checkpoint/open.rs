@@ -267,7 +267,8 @@ fn read_directory(file: &File, file_bytes: u64) -> Result<Directory, Fault> {
     }
     match FOREIGN.iter().find(|(magic, _)| first.starts_with(magic)) {
         Some((_, what)) => Err(Fault::unsupported(*what, SAVE_INSTEAD)),
-        None if known < 9 || first == [0; 16] => {
+        // A header's length that nothing follows yet, or not even that.
+        None if known < 9 || first[4..] == [0; 12] => {
             Err(Fault::Incomplete(format!("the first of its {file_bytes} bytes are not written yet")))
         }
         None => Err(Fault::unsupported(

@@ -40,7 +40,7 @@ pub(super) enum Value<'a> {
     Text(&'a str),
     Bytes(&'a [u8]),
     List(Vec<Id>),
-    Tuple(Vec<Id>),
+    Tuple(Items),
     Set(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     /// A class or function, by module and name.
@@ -52,10 +52,19 @@ pub(super) enum Value<'a> {
     Persistent(Id),
 }
 
+/// What a tuple holds: a part of the list of all tuples' items. Tuples are by far the most values, and they do not
+/// change, so they need no memory of their own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Items {
+    start: u32,
+    length: u32,
+}
+
 /// A pickle's values.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
+    tuple_items: Vec<Id>,
     root: Id,
     unknown_globals: BTreeSet<String>,
 }
@@ -99,9 +108,19 @@ impl<'a> Pickle<'a> {
     }
 
     pub(super) fn tuple(&self, id: Id) -> Option<&[Id]> {
-        match self.get(id) {
-            Value::Tuple(items) => Some(items),
+        match *self.get(id) {
+            Value::Tuple(Items { start, length }) => {
+                Some(&self.tuple_items[start as usize..start as usize + length as usize])
+            }
             _ => None,
+        }
+    }
+
+    /// The items of a list, a tuple or a set.
+    pub(super) fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::List(items) | Value::Set(items) => Some(items),
+            _ => self.tuple(id),
         }
     }
 

@@ -33,7 +33,9 @@ const MODEL_KEYS: [&str; 13] = [
 const OTHER_KEYS: [&str; 5] = ["optim", "sched", "scaler", "rng_state", "random_state"];
 
 /// Limits on what is walked: entries in all, depth of nesting, length of a name.
-const MAX_ENTRIES: usize = 2_000_000;
+const MAX_ENTRIES: usize = 10_000_000;
+/// An entry that gets a name counts so much.
+const NAMED: usize = 4;
 const MAX_DEPTH: usize = 32;
 const MAX_NAME: usize = 1000;
 
@@ -70,7 +72,7 @@ pub(super) fn find<'a>(pickle: &'a Pickle<'a>, storages: &Storages<'a>) -> Resul
             return Err(too_deep());
         }
         let Some((key, id)) = walk.choose(model, storages, level == 0, &mut notes)? else { break };
-        left_out.extend(walk.training_state(model));
+        left_out.extend(walk.training_state(model)?);
         model = id;
         path = join(&path, key)?;
     }
@@ -156,9 +158,9 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Counts one entry that is looked at.
-    fn count(&self) -> Result<(), Fault> {
-        let left = self.entries_left.get().checked_sub(1);
+    /// Counts entries that are looked at.
+    fn count(&self, entries: usize) -> Result<(), Fault> {
+        let left = self.entries_left.get().checked_sub(entries);
         self.entries_left
             .set(left.ok_or_else(|| Fault::damaged("its values refer to each other without end"))?);
         Ok(())
@@ -168,21 +170,27 @@ impl<'a> Walk<'a> {
         matches!(self.pickle.get(id), Value::Dict(_) | Value::List(_) | Value::Tuple(_))
     }
 
+    fn length(&self, id: Id) -> usize {
+        match self.pickle.get(id) {
+            Value::Dict(pairs) => pairs.len(),
+            _ => self.pickle.items(id).map_or(0, <[Id]>::len),
+        }
+    }
+
     /// Keys and values of a container; entries that can hold no tensor are passed over.
     fn entries(&self, id: Id) -> impl Iterator<Item = (Cow<'a, str>, Id)> {
-        let (pairs, items): (&[(Id, Id)], &[Id]) = match self.pickle.get(id) {
-            Value::Dict(pairs) => (pairs, &[]),
-            Value::List(items) | Value::Tuple(items) => (&[], items),
-            _ => (&[], &[]),
-        };
-        let pairs = pairs.iter().filter_map(|&(key, value)| match *self.pickle.get(key) {
-            Value::Text(key) => Some((Cow::Borrowed(key), value)),
-            Value::Int(key) => Some((Cow::Owned(key.to_string()), value)),
-            _ => None,
-        });
-        let items = items.iter().enumerate().map(|(index, &value)| (Cow::Owned(index.to_string()), value));
+        let pairs: &[(Id, Id)] = if let Value::Dict(pairs) = self.pickle.get(id) { pairs } else { &[] };
+        let items = self.pickle.items(id).unwrap_or_default();
         let interesting = |id: Id| self.is_container(id) || matches!(self.pickle.get(id), Value::Call(_));
-        pairs.chain(items).filter(move |&(_, value)| interesting(value))
+        let pairs = pairs.iter().filter(move |&&(_, value)| interesting(value)).filter_map(
+            |&(key, value)| match *self.pickle.get(key) {
+                Value::Text(key) => Some((Cow::Borrowed(key), value)),
+                Value::Int(key) => Some((Cow::Owned(key.to_string()), value)),
+                _ => None,
+            },
+        );
+        let items = items.iter().enumerate().filter(move |&(_, &value)| interesting(value));
+        pairs.chain(items.map(|(index, &value)| (Cow::Owned(index.to_string()), value)))
     }
 
     /// All tensors below `id`, by dotted names, but those of optimisers.
@@ -193,10 +201,11 @@ impl<'a> Walk<'a> {
             if depth > MAX_DEPTH {
                 return Err(too_deep());
             }
+            self.count(self.length(id))?;
             for (key, value) in self.entries(id) {
-                self.count()?;
+                self.count(NAMED)?;
                 let name = join(&path, &key)?;
-                if self.is_training_state(&key, value) {
+                if self.is_training_state(&key, value)? {
                     found.left_out.push(name);
                 } else if let Some(tensor) = as_tensor(self.pickle, value) {
                     found.tensors.push((name, tensor));
@@ -211,21 +220,31 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether an entry belongs to an optimiser, a schedule, a loss scaler or a random-number generator.
-    fn is_training_state(&self, key: &str, value: Id) -> bool {
+    fn is_training_state(&self, key: &str, value: Id) -> Result<bool, Fault> {
         let lower = key.to_ascii_lowercase();
         if lower.ends_with("rng_state") {
-            return true;
+            return Ok(true);
         }
         if !self.is_container(value) {
-            return false;
+            return Ok(false);
         }
+        if OTHER_KEYS.iter().any(|other| lower.contains(other)) {
+            return Ok(true);
+        }
+        self.count(self.length(value))?;
         let has = |wanted: &str| self.value_of(value, wanted).is_some();
-        OTHER_KEYS.iter().any(|other| lower.contains(other)) || (has("state") && has("param_groups"))
+        Ok(has("state") && has("param_groups"))
     }
 
     /// Names of the entries of `id` that belong to the training.
-    fn training_state(&self, id: Id) -> impl Iterator<Item = String> {
-        self.entries(id).filter(|(key, value)| self.is_training_state(key, *value)).map(|(key, _)| clip(&key))
+    fn training_state(&self, id: Id) -> Result<Vec<String>, Fault> {
+        let mut names = Vec::new();
+        for (key, value) in self.entries(id) {
+            if self.is_training_state(&key, value)? {
+                names.push(clip(&key));
+            }
+        }
+        Ok(names)
     }
 
     fn value_of(&self, id: Id, wanted: &str) -> Option<Id> {
@@ -310,14 +329,12 @@ impl<'a> Walk<'a> {
             if !seen.insert(id) {
                 continue;
             }
-            self.count()?;
+            self.count(1)?;
             match self.pickle.get(id) {
                 Value::Persistent(_) => return Ok(true),
-                Value::List(items) | Value::Tuple(items) | Value::Set(items) | Value::Call(items) => {
-                    waiting.extend(items);
-                }
+                Value::Call(parts) => waiting.extend(parts),
                 Value::Dict(pairs) => waiting.extend(pairs.iter().map(|&(_, value)| value)),
-                _ => {}
+                _ => waiting.extend(self.pickle.items(id).unwrap_or_default()),
             }
         }
         Ok(false)

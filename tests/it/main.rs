@@ -13,6 +13,7 @@ mod engine_iris;
 mod engine_scikit_learn;
 mod evaluator;
 mod fixtures;
+mod hostile_checkpoint;
 mod iris;
 mod layers;
 #[cfg(feature = "torch")]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Id, MAX_ENTRIES, MAX_LISTED, MAX_VALUES, Pickle, Value, is_known, makes_dict};
+use super::{Id, Items, MAX_ENTRIES, MAX_LISTED, MAX_VALUES, Pickle, Value, is_known, makes_dict};
 use crate::checkpoint::error::Fault;
 use crate::checkpoint::names::clip;
 
@@ -23,6 +23,7 @@ pub(super) struct Machine<'a> {
     /// What is still to be read.
     rest: &'a [u8],
     values: Vec<Value<'a>>,
+    tuple_items: Vec<Id>,
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
@@ -41,7 +42,13 @@ impl<'a> Machine<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self {
             rest: bytes,
-            values: vec![Value::None, Value::Bool(false), Value::Bool(true), Value::Tuple(Vec::new())],
+            values: vec![
+                Value::None,
+                Value::Bool(false),
+                Value::Bool(true),
+                Value::Tuple(Items { start: 0, length: 0 }),
+            ],
+            tuple_items: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -55,8 +62,8 @@ impl<'a> Machine<'a> {
             let [opcode] = self.take_array()?;
             if opcode == b'.' {
                 let root = self.pop()?;
-                let Self { values, unknown_globals, .. } = self;
-                return Ok(Pickle { values, root, unknown_globals });
+                let Self { values, tuple_items, unknown_globals, .. } = self;
+                return Ok(Pickle { values, tuple_items, root, unknown_globals });
             }
             self.step(opcode)?;
             if self.values.len() > MAX_VALUES || self.stack.len() > MAX_ENTRIES || self.entries > MAX_ENTRIES
@@ -156,13 +163,12 @@ impl<'a> Machine<'a> {
             }
             // Tuples
             b't' => {
-                let items = self.pop_to_mark()?;
-                self.push(Value::Tuple(items));
+                let mark = self.marks.pop().ok_or(Stop::Stack)?;
+                self.tuple(mark);
             }
             0x85..=0x87 => {
-                let count = usize::from(opcode - 0x84);
-                let items = self.pop_many(count)?;
-                self.push(Value::Tuple(items));
+                let from = self.below_top(usize::from(opcode - 0x84))?;
+                self.tuple(from);
             }
             // Containers
             b']' => self.push(Value::List(Vec::new())),
@@ -331,11 +337,22 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or(Stop::Stack)
     }
 
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, Stop> {
+    /// Where on the stack the uppermost `count` values begin.
+    fn below_top(&self, count: usize) -> Result<usize, Stop> {
         let from = self.stack.len().checked_sub(count).ok_or(Stop::Stack)?;
-        if self.marks.last().is_some_and(|&mark| mark > from) {
-            return Err(Stop::Stack);
-        }
+        if self.marks.last().is_some_and(|&mark| mark > from) { Err(Stop::Stack) } else { Ok(from) }
+    }
+
+    /// Makes a tuple of the stack from `from` on.
+    fn tuple(&mut self, from: usize) {
+        let items = Items { start: self.tuple_items.len() as u32, length: (self.stack.len() - from) as u32 };
+        self.entries += items.length as usize;
+        self.tuple_items.extend(self.stack.drain(from..));
+        self.push(Value::Tuple(items));
+    }
+
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, Stop> {
+        let from = self.below_top(count)?;
         self.entries += count;
         Ok(self.stack.split_off(from))
     }
