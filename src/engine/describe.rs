@@ -4,7 +4,7 @@ use super::dynamics::{BoxMap, MorseDecomposition, RecurrentSet};
 use super::grid::UniformGrid;
 use super::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
-    FEW_PAIRS, FEW_RUNS,
+    FEW_PAIRS, FEW_RUNS, MUCH_NEGLECTED,
 };
 use super::projection::Choice;
 use super::quality::{Assessment, NOMINAL_COVERAGE};
@@ -81,7 +81,7 @@ impl Findings<'_> {
             bending: self.bending,
             pairs: self.fitted.pairs(),
             centres: processes.iter().map(GaussianProcess::centres).max().unwrap_or(0),
-            neglected_variance: processes.iter().map(GaussianProcess::neglected_variance).fold(0.0, f64::max),
+            neglected_variance: self.fitted.neglected_variance(),
         }
     }
 
@@ -222,6 +222,13 @@ impl Findings<'_> {
                 "the map is too sure of itself: {:.0} % of what runs did lies in intervals that should hold {:.0} %",
                 100.0 * quality.coverage,
                 100.0 * quality.nominal_coverage
+            ));
+        }
+        let neglected = self.fitted.neglected_variance();
+        if neglected > MUCH_NEGLECTED {
+            doubts.push(format!(
+                "the map bends more than can be represented: up to {:.0} % of its variance is left out",
+                100.0 * neglected
             ));
         }
         if quality.trusted_points < DOUBTFUL_TRUSTED_POINTS {

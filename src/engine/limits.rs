@@ -31,3 +31,7 @@ pub const DOUBTFUL_COVERAGE_GAP: f64 = 0.15;
 
 /// With a smaller share of the checkpoints on trusted cells confidence is low.
 pub const DOUBTFUL_TRUSTED_POINTS: f64 = 0.5;
+
+/// More than this share of the signal's variance left out by the centres of a projected process, and the map is not what
+/// the pairs say.
+pub const MUCH_NEGLECTED: f64 = 0.05;

@@ -10,6 +10,7 @@ mod detect;
 mod detect_training;
 mod engine_ground_truth;
 mod engine_iris;
+mod engine_properties;
 mod engine_scikit_learn;
 mod evaluator;
 mod fixtures;

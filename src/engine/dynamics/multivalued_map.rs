@@ -44,7 +44,11 @@ const EMPTY: u32 = 1 << 29;
 const INDEX: u32 = EMPTY - 1;
 
 impl Image {
-    const UNKNOWN: Self = Self { first: UNKNOWN | EMPTY, last: 0 };
+    /// Of a cell where nothing is known: in compatible mode it is sent nowhere.
+    fn unknown(mode: Mode) -> Self {
+        let unknown = if mode == Mode::Full { UNKNOWN } else { 0 };
+        Self { first: unknown | EMPTY, last: 0 }
+    }
 
     fn new(cover: Cover, mode: Mode) -> Self {
         let exits = if cover.exits && mode == Mode::Full { EXITS } else { 0 };
@@ -91,7 +95,7 @@ impl BoxMap {
                 Widening::By(lengths) => lengths[axis],
             };
         }
-        let mut images = vec![Image::UNKNOWN; grid.cells() as usize];
+        let mut images = vec![Image::unknown(mode); grid.cells() as usize];
         // A slab is all vertices (or cells) with one coordinate along the first axis.
         let slab_vertices: usize = hyperplanes[1..].iter().map(Vec::len).product();
         let slab_cells = (grid.cells() / grid.cells_along(0)) as usize;
@@ -129,7 +133,7 @@ impl BoxMap {
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let mut images = vec![Image::UNKNOWN; grid.cells() as usize];
+        let mut images = vec![Image::unknown(mode); grid.cells() as usize];
         images.par_chunks_mut(CELLS_PER_TASK).enumerate().for_each(|(task, images)| {
             if control.check().is_err() {
                 return;

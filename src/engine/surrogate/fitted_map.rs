@@ -186,6 +186,11 @@ impl FittedMap {
         &self.processes
     }
 
+    /// Largest share of the signal's variance at any pair that the centres do not determine.
+    pub(in crate::engine) fn neglected_variance(&self) -> f64 {
+        self.processes.iter().map(GaussianProcess::neglected_variance).fold(0.0, f64::max)
+    }
+
     /// What the standard deviation of a coordinate is compared with when it is to be trusted.
     pub(in crate::engine) fn spread(&self, axis: usize) -> f64 {
         self.outputs[axis].spread

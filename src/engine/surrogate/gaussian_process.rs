@@ -5,11 +5,9 @@ use faer::linalg::solvers::{Llt, Solve as _};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Accum, Mat, Par, Side};
 
-use super::fit::{Stop, maximise};
-use super::likelihood::{JITTER, Layout, Likelihood};
+use super::likelihood::JITTER;
 use crate::engine::columns::{column, column_mut};
-use crate::engine::random::{Random, spread_sample};
-use crate::engine::{Control, EngineError, Hyperparameters, Kernel, Points};
+use crate::engine::{EngineError, Hyperparameters, Kernel, Points};
 
 /// Up to this many pairs the process is exact. Predicting a standard deviation costs the square of this number at
 /// every vertex of the grid.
@@ -23,127 +21,6 @@ const NEGLIGIBLE: f64 = 1e-8;
 
 /// Points that are predicted together, as one product of matrices.
 const BATCH: usize = 256;
-
-/// What is fitted, and within which bounds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Specification {
-    /// The covariance function.
-    pub kernel: Kernel,
-    /// One length scale for all inputs, rather than one for each.
-    pub isotropic: bool,
-    /// Where the search starts. All inputs start from the first length scale unless there is one for each.
-    pub start: Hyperparameters,
-    /// Bounds of the length scales.
-    pub length_scales: (f64, f64),
-    /// Bounds of the signal's variance; fixed at its start if there are none.
-    pub signal_variance: Option<(f64, f64)>,
-    /// Bounds of the noise's variance.
-    pub noise_variance: (f64, f64),
-    /// Number of further, random starts.
-    pub restarts: usize,
-    /// Most pairs on which the likelihood is taken, a sample of all: its cost grows as their cube.
-    pub pairs: usize,
-    /// Most steps of the search.
-    pub steps: usize,
-}
-
-impl Specification {
-    /// For standardised inputs and outputs: a length scale for each input, free signal and noise.
-    pub fn standard(kernel: Kernel, inputs: usize) -> Self {
-        Self {
-            kernel,
-            isotropic: false,
-            start: start(inputs, 1.0, 0.1),
-            length_scales: (0.05, 20.0),
-            signal_variance: Some((1e-2, 1e3)),
-            noise_variance: (1e-6, 2.0),
-            restarts: 1,
-            pairs: 192,
-            steps: 40,
-        }
-    }
-
-    /// As scikit-learn fits `RBF(0.5, (0.01, 2)) + WhiteKernel()` (or Matérn with the same scale) to raw data; so in
-    /// Eslami et al. 2021.
-    pub fn paper(kernel: Kernel, inputs: usize) -> Self {
-        Self {
-            kernel,
-            isotropic: true,
-            start: start(inputs, 0.5, 1.0),
-            length_scales: (0.01, 2.0),
-            signal_variance: None,
-            noise_variance: (1e-5, 1e5),
-            restarts: 0,
-            pairs: EXACT_PAIRS,
-            steps: 200,
-        }
-    }
-
-    /// Hyperparameters of largest marginal likelihood, summed over the columns of `targets`.
-    ///
-    /// # Errors
-    /// [`EngineError::SingularCovariance`] if no start can be evaluated, [`EngineError::Cancelled`].
-    pub fn fit(
-        &self,
-        inputs: &Points,
-        targets: &Points,
-        control: &Control,
-    ) -> Result<Hyperparameters, EngineError> {
-        let sample = spread_sample(inputs.len(), self.pairs, SEED);
-        let (inputs, targets) = (inputs.select(&sample), targets.select(&sample));
-        let layout = self.layout(inputs.dimension());
-        let likelihood = Likelihood::new(self.kernel, layout, &inputs, &targets);
-        let mut bounds = vec![self.length_scales; layout.scales()];
-        bounds.extend(self.signal_variance);
-        bounds.push(self.noise_variance);
-        let bounds: Vec<(f64, f64)> = bounds.into_iter().map(|(low, high)| (low.ln(), high.ln())).collect();
-
-        // A cancelled evaluation reads as one that failed; the flag is looked at again below.
-        let evaluate = |x: &[f64]| control.check().ok().and_then(|()| likelihood.evaluate(x));
-        let mut random = Random::new(SEED);
-        let first = layout.logarithms(&self.start);
-        let others = (0..self.restarts).map(|_| {
-            let around = first.iter().zip(&bounds);
-            around.map(|(x, (low, high))| (x + 4.0 * (random.uniform() - 0.5)).clamp(*low, *high)).collect()
-        });
-        let stop = Stop { steps: self.steps, gradient: 1e-3 };
-        let best = std::iter::once(first.clone())
-            .chain(others)
-            .filter_map(|start: Vec<f64>| maximise(&evaluate, &start, &bounds, stop))
-            .reduce(|best, found| if found.1 > best.1 { found } else { best });
-        control.check()?;
-        let (logarithms, value) = best.ok_or(EngineError::SingularCovariance { pairs: inputs.len() })?;
-        Ok(layout.hyperparameters(&logarithms, value))
-    }
-
-    /// Log marginal likelihood of some hyperparameters, summed over the columns of `targets`; `None` if the covariance
-    /// matrix is not positive definite.
-    pub fn log_marginal_likelihood(
-        &self,
-        inputs: &Points,
-        targets: &Points,
-        at: &Hyperparameters,
-    ) -> Option<f64> {
-        let layout = self.layout(inputs.dimension());
-        let likelihood = Likelihood::new(self.kernel, layout, inputs, targets);
-        likelihood.evaluate(&layout.logarithms(at)).map(|(value, _)| value)
-    }
-
-    fn layout(&self, inputs: usize) -> Layout {
-        Layout { inputs, isotropic: self.isotropic, amplitude: self.signal_variance.is_some() }
-    }
-}
-
-const SEED: u64 = 0x2106_7683;
-
-fn start(inputs: usize, length_scale: f64, noise_variance: f64) -> Hyperparameters {
-    Hyperparameters {
-        length_scales: vec![length_scale; inputs],
-        signal_variance: 1.0,
-        noise_variance,
-        log_marginal_likelihood: f64::NEG_INFINITY,
-    }
-}
 
 /// A Gaussian process given data, for one or more outputs of the same hyperparameters.
 ///
@@ -165,8 +42,9 @@ fn start(inputs: usize, length_scale: f64, noise_variance: f64) -> Hyperparamete
 /// With n ≤ [`EXACT_PAIRS`] pairs, mean k(x)ᵀK⁻¹y and variance k(x, x) − k(x)ᵀK⁻¹k(x), by Cholesky (Rasmussen and
 /// Williams, algorithm 2.1). With more, the process is projected onto the span of k(·, xᵤ) for at most
 /// [`MAX_CENTRES`] of the pairs, those that a pivoted Cholesky factorisation picks (each the one least determined by
-/// those before); all pairs are learned from, and the variance that the span does not hold is kept where data are far
-/// (Titsias, *Variational learning of inducing variables in sparse Gaussian processes*, 2009).
+/// those before). All pairs are learned from; what the span does not hold of a pair's variance counts as noise of that
+/// pair, and what it does not hold of a point's variance is kept (Snelson and Ghahramani, *Sparse Gaussian processes
+/// using pseudo-inputs*, 2006).
 ///
 /// The variance is that of the function, without noise.
 #[derive(Clone, Debug)]
@@ -338,6 +216,15 @@ struct Solution {
     neglected: f64,
 }
 
+/// A factorisation `K ≈ ΦΦᵀ` by some columns of K.
+struct Pivoted {
+    features: Mat<f64>,
+    /// Numbers of the columns, in the order in which they were picked.
+    pivots: Vec<usize>,
+    /// What is left of each diagonal entry.
+    left: Vec<f64>,
+}
+
 impl Data<'_> {
     /// Covariances of point `j` with the points from `first` on.
     fn covariances(&self, j: usize, first: usize, covariances: &mut [f64]) {
@@ -380,26 +267,26 @@ impl Data<'_> {
         })
     }
 
-    /// With `K ≈ ΦΦᵀ` by r pivots, where Φ holds the factor Lᵤ of the pivots' own covariance, and B = 1 + ΦᵀΦ/σ²:
-    /// weights Lᵤ⁻ᵀ B⁻¹ Φᵀy/σ², and reduction (1 − B⁻¹)^½ Lᵤ⁻¹ from the eigenvalues of B.
+    /// With `K ≈ ΦΦᵀ` by r pivots, where Φ holds the factor Lᵤ of the pivots' own covariance, Λ the noise and what the
+    /// pivots do not determine of each pair, and B = 1 + ΦᵀΛ⁻¹Φ: weights Lᵤ⁻ᵀ B⁻¹ ΦᵀΛ⁻¹y, and reduction
+    /// (1 − B⁻¹)^½ Lᵤ⁻¹ from the eigenvalues of B.
     fn projected(&self, targets: &Mat<f64>, noise: f64) -> Option<Solution> {
-        let (features, pivots, residual) = self.pivoted_cholesky(MAX_CENTRES);
+        let Pivoted { features, pivots, left } = self.pivoted_cholesky(MAX_CENTRES);
         let r = pivots.len();
-        let mut gram = Mat::<f64>::identity(r, r);
-        matmul(gram.as_mut(), Accum::Add, features.transpose(), features.as_ref(), 1.0 / noise, Par::Seq);
         let own = Mat::from_fn(r, r, |i, j| if j <= i { features[(pivots[i], j)] } else { 0.0 });
         let mut inverse = Mat::zeros(r, r);
         invert_lower_triangular(inverse.as_mut(), own.as_ref(), Par::Seq);
 
-        let mut projected = Mat::zeros(r, targets.ncols());
-        matmul(
-            projected.as_mut(),
-            Accum::Replace,
-            features.transpose(),
-            targets.as_ref(),
-            1.0 / noise,
-            Par::Seq,
-        );
+        let precisions: Vec<f64> = left.iter().map(|left| 1.0 / (noise + left)).collect();
+        let mut weighted = features.clone();
+        for axis in 0..r {
+            for (feature, precision) in column_mut(&mut weighted, axis).iter_mut().zip(&precisions) {
+                *feature *= precision;
+            }
+        }
+        let mut gram = Mat::<f64>::identity(r, r);
+        matmul(gram.as_mut(), Accum::Add, weighted.transpose(), features.as_ref(), 1.0, Par::Seq);
+        let projected = weighted.transpose() * targets;
         let coefficients = Llt::new(gram.as_ref(), Side::Lower).ok()?.solve(&projected);
         let weights = inverse.transpose() * &coefficients;
         let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
@@ -411,12 +298,11 @@ impl Data<'_> {
             weights: weights.transpose().to_owned(),
             reduction: rotation * inverse,
             norms,
-            neglected: residual / self.signal,
+            neglected: left.iter().copied().fold(0.0, f64::max) / self.signal,
         })
     }
 
-    /// Columns of a factorisation `K ≈ ΦΦᵀ`, the pivots in order, and the largest variance that is left at any point.
-    fn pivoted_cholesky(&self, most: usize) -> (Mat<f64>, Vec<usize>, f64) {
+    fn pivoted_cholesky(&self, most: usize) -> Pivoted {
         let n = self.scaled[0].len();
         let mut features = Mat::<f64>::zeros(n, most);
         let mut left = vec![self.signal; n];
@@ -453,7 +339,88 @@ impl Data<'_> {
             left[pivot] = 0.0;
             pivots.push(pivot);
         }
-        let residual = left[largest(&left)].max(0.0);
-        (features.subcols(0, pivots.len()).to_owned(), pivots, residual)
+        let features = features.subcols(0, pivots.len()).to_owned();
+        Pivoted { features, pivots, left: left.into_iter().map(|left| left.max(0.0)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::random::Random;
+
+    fn hyperparameters() -> Hyperparameters {
+        Hyperparameters {
+            length_scales: vec![0.7, 1.1],
+            signal_variance: 2.0,
+            noise_variance: 0.01,
+            log_marginal_likelihood: 0.0,
+        }
+    }
+
+    fn cloud(count: usize, seed: u64) -> Points {
+        let mut random = Random::new(seed);
+        Points::from_rows(2, (0..count).map(|_| [4.0 * random.uniform(), 4.0 * random.uniform()]))
+    }
+
+    #[test]
+    fn a_projected_process_is_near_the_exact_one() {
+        let inputs = cloud(EXACT_PAIRS, 1);
+        let mut random = Random::new(2);
+        let targets = Points::from_rows(
+            1,
+            inputs.rows().map(|x| [(2.0 * x[0]).sin() + x[1] + 0.2 * (random.uniform() - 0.5)]),
+        );
+        // half of the pairs as centres: what they neglect is less than the noise, and makes the process more cautious
+        for kernel in [Kernel::Rbf, Kernel::Matern52] {
+            let exact = GaussianProcess::given(kernel, hyperparameters(), &inputs, &targets).unwrap();
+            let scaled: Vec<Vec<f64>> = (0..2)
+                .map(|axis| inputs.column(axis).map(|x| x / hyperparameters().length_scales[axis]).collect())
+                .collect();
+            let data = Data { kernel, scaled: &scaled, signal: 2.0 };
+            let column = Mat::from_fn(inputs.len(), 1, |i, _| targets.row(i)[0]);
+            let Solution { centres, weights, reduction, norms, neglected } =
+                data.projected(&column, 0.01).unwrap();
+            assert!(centres.len() <= MAX_CENTRES && neglected < 1e-3, "{} {neglected}", centres.len());
+            assert!(
+                (norms[0] / exact.norms[0] - 1.0).abs() < 0.05,
+                "{norms:?} {:?} {neglected}",
+                exact.norms
+            );
+            let centres = scaled.iter().map(|axis| centres.iter().map(|&i| axis[i]).collect()).collect();
+            let projected =
+                GaussianProcess { centres, weights, reduction, norms, neglected, ..exact.clone() };
+
+            let points =
+                Points::from_rows(2, cloud(200, 3).rows().map(|x| [1.5 * x[0] - 1.0, 1.5 * x[1] - 1.0]));
+            let (exact, projected) = (exact.predict(&points), projected.predict(&points));
+            for number in 0..points.len() {
+                let deviation = exact.variance[number].sqrt();
+                let moved = (projected.mean.row(number)[0] - exact.mean.row(number)[0]).abs();
+                assert!(moved < 0.2 * deviation, "{kernel:?} {:?} {moved} {deviation}", points.row(number));
+                let ratio = projected.variance[number].sqrt() / deviation;
+                assert!((0.9..1.25).contains(&ratio), "{kernel:?} {:?} {ratio}", points.row(number));
+            }
+        }
+    }
+
+    #[test]
+    fn far_from_data_the_process_is_as_it_was_before_them() {
+        let inputs = cloud(EXACT_PAIRS + 1, 1);
+        let targets = Points::from_rows(1, inputs.rows().map(|x| [x[0]]));
+        let process = GaussianProcess::given(Kernel::Matern52, hyperparameters(), &inputs, &targets).unwrap();
+        let far = process.predict(&Points::from_rows(2, [[50.0, 50.0]]));
+        assert!(far.mean.row(0)[0].abs() < 1e-9);
+        assert!((far.variance[0] - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn points_that_coincide_do_no_harm() {
+        let inputs = Points::from_rows(1, [[1.0]; 6]);
+        let targets = Points::from_rows(1, [[1.0], [3.0], [1.0], [3.0], [1.0], [3.0]]);
+        let one = Hyperparameters { length_scales: vec![1.0], ..hyperparameters() };
+        let process = GaussianProcess::given(Kernel::Rbf, one, &inputs, &targets).unwrap();
+        let prediction = process.predict(&inputs);
+        assert!((prediction.mean.row(0)[0] - 2.0).abs() < 0.01);
     }
 }

@@ -6,8 +6,10 @@ mod fitted_map;
 mod gaussian_process;
 mod kernel;
 mod likelihood;
+mod specification;
 mod standardise;
 
 pub(super) use enclosure::{Enclosing, simultaneous};
 pub(super) use fitted_map::{FittedMap, Search};
-pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction, Specification};
+pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction};
+pub use specification::Specification;
