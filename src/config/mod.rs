@@ -7,7 +7,7 @@ mod environment;
 mod load;
 mod validate;
 
-pub use environment::{LOG, LOG_FORMAT, NO_COLOR};
+pub use environment::{EVALUATOR, LOG, LOG_FORMAT, NO_COLOR};
 pub use load::{LoadError, load, parse, to_yaml};
 pub(crate) use validate::folder_name;
 pub use validate::{DirectoryPlan, GroupBy, ModelPlan, Place, Plan, Problem, ValidateError};

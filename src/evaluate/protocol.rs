@@ -189,7 +189,8 @@ pub enum Response {
     },
     /// A model is loaded.
     Loaded {
-        /// Parameters (and buffers) that a checkpoint must bring, with shapes.
+        /// Parameters (and buffers) that a checkpoint must bring, with shapes; empty for architectures, where only the
+        /// checkpoint tells.
         parameters: BTreeMap<String, Vec<i64>>,
     },
     /// A checkpoint was evaluated.

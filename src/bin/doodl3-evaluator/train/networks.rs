@@ -155,6 +155,51 @@ mod tests {
     use super::*;
 
     #[test]
+    fn updates_are_those_of_libtorchs_own_optimisers() {
+        use tch::nn::{self, OptimizerConfig as _};
+
+        let (train, _) = iris::halves();
+        let batch = Batch::all(&train);
+        let recipes = recipe::recipes(1);
+        let rates: Vec<f32> = recipes.iter().map(|recipe| recipe.rate(0, 100) as f32).collect();
+        let mut random: Vec<_> = (0..recipes.len() as u64).map(|run| Random::new(3, run)).collect();
+        let mut networks = Networks::new(&recipes, &mut random);
+        let before = networks.weights();
+        for _ in 0..20 {
+            drop(networks.step(&batch, &rates));
+        }
+        for (run, recipe) in recipes.iter().enumerate() {
+            let variables = nn::VarStore::new(tch::Device::Cpu);
+            let variable = |name: &str, values: &[f32], shape: &[i64]| {
+                variables.root().var_copy(name, &Tensor::from_slice(values).view(shape))
+            };
+            let weight = variable("weight", &before[run].0, &[CLASSES as i64, FEATURES as i64]);
+            let bias = variable("bias", &before[run].1, &[CLASSES as i64]);
+            let rate = f64::from(rates[run]);
+            let mut optimizer = match recipe.optimizer {
+                Optimizer::Adam => nn::Adam::default().build(&variables, rate),
+                Optimizer::Sgd { weight_decay } => {
+                    nn::Sgd { wd: weight_decay, ..nn::Sgd::default() }.build(&variables, rate)
+                }
+            }
+            .unwrap();
+            for _ in 0..20 {
+                let logits = train.input_tensor().linear(&weight, Some(&bias));
+                optimizer.backward_step(&logits.cross_entropy_for_logits(&train.target_tensor()));
+            }
+            let (our_weight, our_bias) = &networks.weights()[run];
+            let ours = our_weight.iter().chain(our_bias);
+            for (ours, theirs) in ours.zip(to_vec(&weight).iter().chain(&to_vec(&bias))) {
+                assert!(
+                    (ours - theirs).abs() < 1e-4 * (1. + theirs.abs()),
+                    "{}: {ours} {theirs}",
+                    recipe.name
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_run_trains_the_same_alone_and_in_company() {
         tch::set_num_threads(1);
         let (train, _) = iris::halves();

@@ -21,14 +21,14 @@ enum Schedule {
     Constant,
     /// Multiplied for a while: a schedule file with a wrong line.
     Spike {
-        at: f64,
+        from: f64,
         steps: u64,
         factor: f64,
     },
     /// Multiplied again and again: a decay with the wrong sign.
     Growth {
         from: f64,
-        times: f64,
+        times: u64,
         factor: f64,
     },
 }
@@ -47,18 +47,20 @@ pub(super) struct Recipe {
 impl Recipe {
     /// Learning rate in the step number `step` (from 0) of `steps`.
     pub(super) fn rate(&self, step: u64, steps: u64) -> f64 {
-        let share = step as f64 / steps as f64;
-        match self.schedule {
-            Schedule::Constant => self.rate,
-            Schedule::Spike { at, steps: duration, factor } => {
-                let start = (at * steps as f64) as u64;
-                if (start..start + duration).contains(&step) { self.rate * factor } else { self.rate }
+        let at = |share: f64| (share * steps as f64).round() as u64;
+        let factor = match self.schedule {
+            Schedule::Spike { from, steps: duration, factor }
+                if (at(from)..at(from) + duration).contains(&step) =>
+            {
+                factor
             }
-            Schedule::Growth { from, times, factor } => {
-                let stage = ((share - from) / (1. - from) * times).floor() + 1.;
-                self.rate * factor.powf(stage.max(0.))
+            Schedule::Growth { from, times, factor } if step >= at(from) => {
+                let stage = (step - at(from)) * times / (steps - at(from)) + 1;
+                factor.powf(stage as f64)
             }
-        }
+            _ => 1.,
+        };
+        self.rate * factor
     }
 }
 
@@ -78,13 +80,13 @@ pub(super) fn recipes(healthy: usize) -> Vec<Recipe> {
         "rate-spike",
         Optimizer::Sgd { weight_decay: 0. },
         0.05,
-        Schedule::Spike { at: 220. / 450., steps: 20, factor: 1000. },
+        Schedule::Spike { from: 220. / 450., steps: 20, factor: 1000. },
     ));
     recipes.push(run(
         "rate-growing",
         Optimizer::Adam,
         RATE,
-        Schedule::Growth { from: 1. / 3., times: 30., factor: 1.3 },
+        Schedule::Growth { from: 1. / 3., times: 30, factor: 1.3 },
     ));
     recipes
 }
@@ -106,10 +108,10 @@ mod tests {
         assert_eq!(rates("rate-spike", 220 * 15 - 1), 0.05);
         assert_eq!(rates("rate-spike", 220 * 15), 50.);
         assert_eq!(rates("rate-spike", 220 * 15 + 20), 0.05);
-        assert_eq!(rates("rate-growing", 150 * 15 - 1), 1e-3);
-        for (step, stage) in [(150 * 15, 1), (160 * 15, 2), (6749, 30)] {
-            let grown = rates("rate-growing", step) / (1e-3 * 1.3_f64.powi(stage));
-            assert!((grown - 1.).abs() < 1e-12, "stage {stage}");
+        for (step, stages) in [(150 * 15 - 1, 0), (150 * 15, 1), (160 * 15 - 1, 1), (160 * 15, 2), (6749, 30)]
+        {
+            let ratio = rates("rate-growing", step) / (1e-3 * 1.3_f64.powi(stages));
+            assert!((ratio - 1.).abs() < 1e-12, "step {step}");
         }
     }
 }
