@@ -5,7 +5,8 @@
 
 Writes safetensors files of random weights (f32 and bf16) to a temporary folder, so that they lie in the page cache, then times in
 turn, on one core each: `read` (positional reads into one reused buffer), `summarize` (what doodl3 does: digest, sketch and
-all statistics), and safetensors' and PyTorch's loads in Python, which compute nothing. The best of the rounds counts.
+all statistics), and safetensors' and PyTorch's loads in Python, which compute nothing (that of safetensors maps the
+file and hardly reads it). The best of the rounds counts.
 Prints a table, and the largest resident memory of each.
 """
 

@@ -109,8 +109,11 @@ fn pieces(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-/// Files, and words that the error must have.
-fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+/// A file's name, its bytes, and words that the error must have.
+type Attack = (&'static str, Vec<u8>, &'static str);
+
+/// Pickles that run code, have no end or ask for too much.
+fn hostile_pickles() -> Vec<Attack> {
     let dictionary = |value: &[u8]| pieces(&[b"\x80\x02}", &text("weight"), value, b"s."]);
     // Each list holds the one before a hundred times: 100^20 entries in 4 kB.
     let mut bomb = pieces(&[b"\x80\x02}", &text("weight"), b"]\x940"]);
@@ -131,27 +134,7 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         &long(4),
         b"tQtR",
     ]));
-    let two_pickles = zip(&[stored("a/data.pkl", "."), stored("b/data.pkl", ".")]);
-    let twice = zip(&[stored("a/data.pkl", "."), stored("a/data.pkl", ".")]);
-    let claims = |claimed, method| {
-        zip(&[
-            Entry { name: "a/data.pkl", data: b"\x80\x02}.".to_vec(), claimed: Some(claimed), method },
-            stored("a/data/0", [0; 16]),
-        ])
-    };
-    let mut beyond = torch_file(state_dict(4, 0, &[4], &[1]));
-    let end = beyond.len();
-    beyond[end - 6..end - 2].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
-    let mut many = torch_file(state_dict(4, 0, &[4], &[1]));
-    many[end - 12..end - 10].copy_from_slice(&9_u16.to_le_bytes());
-    let entry = |dtype: &str, shape: &str, begin: u64, end: u64| {
-        format!("{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{begin},{end}]}}")
-    };
-    let one = |name: &str, dtype: &str, shape: &str, begin: u64, end: u64| {
-        format!("{{\"{name}\":{}}}", entry(dtype, shape, begin, end))
-    };
     vec![
-        // Pickles.
         ("runs_code.pt", torch_file(run), "posix.system"),
         ("runs_code_for_a_tensor.pt", torch_file(run_for_a_tensor), "posix.system"),
         ("bomb_of_references.pt", torch_file(bomb), "without end"),
@@ -179,7 +162,12 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         ("recalls_nothing.pt", torch_file(b"\x80\x02h\x05.".to_vec()), "never kept"),
         ("old_protocol.pt", torch_file(b"(dp0\n.".to_vec()), "opcode"),
-        // Tensors.
+    ]
+}
+
+/// Tensors that do not lie in their storages.
+fn hostile_tensors() -> Vec<Attack> {
+    vec![
         ("large_shape.pt", torch_file(state_dict(4, 0, &[1 << 40], &[1])), "more elements than its storage"),
         ("overflowing_shape.pt", torch_file(state_dict(4, 0, &[1 << 40, 1 << 40], &[1, 1])), "more elements"),
         (
@@ -192,7 +180,25 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("negative_stride.pt", torch_file(state_dict(4, 3, &[2], &[-1])), "no sensible strides"),
         ("short_storage.pt", torch_file(state_dict(1 << 30, 0, &[1 << 30], &[1])), "missing or too short"),
         ("one_element_a_million_times.pt", torch_file(state_dict(4, 0, &[1_000_000], &[0])), "more elements"),
-        // Archives.
+    ]
+}
+
+/// Zip archives that are not what they say.
+fn hostile_archives() -> Vec<Attack> {
+    let two_pickles = zip(&[stored("a/data.pkl", "."), stored("b/data.pkl", ".")]);
+    let twice = zip(&[stored("a/data.pkl", "."), stored("a/data.pkl", ".")]);
+    let claims = |claimed, method| {
+        zip(&[
+            Entry { name: "a/data.pkl", data: b"\x80\x02}.".to_vec(), claimed: Some(claimed), method },
+            stored("a/data/0", [0; 16]),
+        ])
+    };
+    let mut beyond = torch_file(state_dict(4, 0, &[4], &[1]));
+    let end = beyond.len();
+    beyond[end - 6..end - 2].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+    let mut many = torch_file(state_dict(4, 0, &[4], &[1]));
+    many[end - 12..end - 10].copy_from_slice(&9_u16.to_le_bytes());
+    vec![
         ("two_pickles.pt", two_pickles, "several pickles"),
         ("name_twice.pt", twice, "stands twice"),
         ("large_claim.pt", claims(0xffff_fff0, 0), "reaches beyond the data"),
@@ -201,7 +207,18 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("more_entries_than_there_are.pt", many, "in the middle of an entry"),
         ("big_endian.pt", zip(&[stored("a/data.pkl", "."), stored("a/byteorder", "big")]), "big-endian"),
         ("no_pickle.pt", zip(&[stored("a/b.txt", "x")]), "no data.pkl"),
-        // safetensors.
+    ]
+}
+
+/// Headers of safetensors that do not describe the data behind them.
+fn hostile_safetensors() -> Vec<Attack> {
+    let entry = |dtype: &str, shape: &str, begin: u64, end: u64| {
+        format!("{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{begin},{end}]}}")
+    };
+    let one = |name: &str, dtype: &str, shape: &str, begin: u64, end: u64| {
+        format!("{{\"{name}\":{}}}", entry(dtype, shape, begin, end))
+    };
+    vec![
         (
             "header_of_2_to_62.safetensors",
             pieces(&[&(1_u64 << 62).to_le_bytes(), b"{}      "]),
@@ -240,10 +257,21 @@ fn hostile_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("rest.safetensors", safetensors(&one("a", "F32", "[2]", 0, 8), 9), "it goes on"),
         ("unknown_type.safetensors", safetensors(&one("a", "C64", "[1]", 0, 8), 8), "C64"),
         ("metadata_no_text.safetensors", safetensors("{\"__metadata__\":{\"step\":3}}", 0), "cannot be read"),
-        // Others.
+    ]
+}
+
+/// What is no whole checkpoint.
+fn no_checkpoints() -> Vec<Attack> {
+    vec![
         ("random.pt", (0..=255).collect(), "neither"),
         ("model-00001-of-00002.safetensors", safetensors("{}", 0), "one part"),
     ]
+}
+
+fn hostile_files() -> impl Iterator<Item = Attack> {
+    [hostile_pickles(), hostile_tensors(), hostile_archives(), hostile_safetensors(), no_checkpoints()]
+        .into_iter()
+        .flatten()
 }
 
 #[test]
