@@ -144,6 +144,14 @@ pub enum EngineError {
         /// How many are possible.
         limit: usize,
     },
+    /// So many different sets of Morse sets lie below cells that the order retraction is not sought.
+    #[error(
+        "the order of {sets} Morse sets is too wide for an order retraction: choose a longer lag or fewer subdivisions"
+    )]
+    OrderTooWide {
+        /// Number of Morse sets.
+        sets: usize,
+    },
     /// A parameter outside its range.
     #[error("parameter `{name}` is {value}: it must be {need}")]
     Parameter {

@@ -1,7 +1,8 @@
 //! What must hold for every map: covers, order, basins.
 
 use doodl3::engine::dynamics::{
-    BoxMap, Digraph, ExplicitGraph, MorseDecomposition, PointMap, Widening, reachable_sets,
+    BoxMap, Digraph, Existence, ExplicitGraph, MorseDecomposition, OrderRetraction, PointMap, Tile, Widening,
+    reachable_sets,
 };
 use doodl3::engine::grid::{Rect, UniformGrid};
 use doodl3::engine::{Control, Fate, Mode, Role};
@@ -191,6 +192,136 @@ proptest! {
             prop_assert_eq!((certain, singleton), sizes[number]);
             prop_assert!(certain >= singleton && singleton >= set.size);
         }
+    }
+}
+
+/// An explicit graph from some vertices of which paths may leave.
+#[derive(Debug)]
+struct Leaky {
+    graph: ExplicitGraph,
+    leaks: Vec<bool>,
+}
+
+impl Digraph for Leaky {
+    fn vertices(&self) -> u32 {
+        self.graph.vertices()
+    }
+
+    fn successors(&self, vertex: u32, from: u32) -> std::ops::Range<u32> {
+        self.graph.successors(vertex, from)
+    }
+
+    fn escapes(&self, vertex: u32) -> bool {
+        self.leaks[vertex as usize]
+    }
+}
+
+/// Few vertices, many of them fixed, edges mostly one way: small orders of all shapes.
+fn small_orders() -> impl Strategy<Value = Leaky> {
+    (3u32..13).prop_flat_map(|n| {
+        let edges = prop::collection::vec((0..n, 0..n), 0..3 * n as usize);
+        let fixed = prop::collection::vec(prop::bool::weighted(0.6), n as usize);
+        let leaks = prop::collection::vec(prop::bool::weighted(0.1), n as usize);
+        let back = prop::collection::vec((0..n, 0..n), 0..2);
+        (edges, fixed, leaks, back, any::<bool>()).prop_map(move |(edges, fixed, leaks, back, is_tight)| {
+            let mut all: Vec<(u32, u32)> =
+                edges.into_iter().map(|(a, b)| (a.max(b), a.min(b))).filter(|(a, b)| a != b).collect();
+            all.extend((0..n).filter(|&v| fixed[v as usize]).map(|v| (v, v)));
+            if !is_tight {
+                all.extend(back);
+            }
+            Leaky {
+                graph: ExplicitGraph::new(n, &all),
+                leaks: leaks.into_iter().map(|leaks| leaks && !is_tight).collect(),
+            }
+        })
+    })
+}
+
+/// All vertices' reachability among them and, at last, *exit*.
+fn order_with_exit(graph: &Leaky) -> Vec<Vec<bool>> {
+    let n = graph.vertices() as usize;
+    let mut order: Vec<Vec<bool>> = (0..n as u32)
+        .map(|from| {
+            let mut row = reached(graph, from);
+            row[from as usize] = true;
+            let escapes = (0..n).any(|to| row[to] && graph.leaks[to]);
+            row.push(escapes);
+            row
+        })
+        .collect();
+    order.push((0..=n).map(|to| to == n).collect());
+    order
+}
+
+/// Whether some choice for the vertices from `next` on keeps the order.
+fn can_be_completed(
+    order: &[Vec<bool>],
+    elements: &[usize],
+    fixed: &[bool],
+    chosen: &mut Vec<usize>,
+) -> bool {
+    let next = chosen.len();
+    if next == fixed.len() {
+        return true;
+    }
+    let own = [next];
+    let candidates = if fixed[next] { &own[..] } else { elements };
+    candidates.iter().any(|&candidate| {
+        let fits = (0..next).all(|other| {
+            (!order[next][other] || order[candidate][chosen[other]])
+                && (!order[other][next] || order[chosen[other]][candidate])
+        });
+        chosen.push(candidate);
+        let found = fits && can_be_completed(order, elements, fixed, chosen);
+        chosen.pop();
+        found
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn an_order_retraction_keeps_the_order_and_is_found_where_there_is_one(graph in small_orders()) {
+        let control = Control::default();
+        let morse = MorseDecomposition::of(&graph, &control).unwrap();
+        let retraction = OrderRetraction::of(&graph, &morse, &control).unwrap();
+        let order = order_with_exit(&graph);
+        let n = graph.vertices() as usize;
+        let element = |tile| match tile {
+            Tile::MorseSet(set) => Some(morse.sets()[set].first() as usize),
+            Tile::Escape => Some(n),
+            Tile::None => None,
+        };
+        for from in 0..n {
+            if let Some(set) = morse.set_of(from as u32) {
+                prop_assert_eq!(retraction.tile(from as u32), Tile::MorseSet(set));
+            }
+            for to in (0..n).filter(|&to| order[from][to]) {
+                if let (Some(from), Some(to)) = (element(retraction.tile(from as u32)), element(retraction.tile(to as u32))) {
+                    prop_assert!(order[from][to]);
+                }
+            }
+        }
+        let classes = retraction.classes();
+        let all = classes.recurrent + classes.successor + classes.predecessor + classes.parallel + classes.empty;
+        prop_assert_eq!(all, morse.components().count() as usize);
+
+        // one vertex of each component stands for it; exit comes first, since it is given
+        let mut elements: Vec<usize> = morse.sets().iter().map(|set| set.first() as usize).collect();
+        if graph.leaks.contains(&true) {
+            elements.push(n);
+        }
+        let all: Vec<usize> = (0..n).filter(|&v| morse.set_of(v as u32).is_none_or(|set| morse.sets()[set].first() == v as u32)).chain([n]).collect();
+        let place = |vertex: usize| all.iter().position(|&other| other == vertex).unwrap();
+        let small: Vec<Vec<bool>> = all.iter().map(|&from| all.iter().map(|&to| order[from][to]).collect()).collect();
+        let fixed: Vec<bool> = all.iter().map(|&v| v == n || morse.set_of(v as u32).is_some()).collect();
+        let elements: Vec<usize> = elements.into_iter().map(place).collect();
+        let exists = can_be_completed(&small, &elements, &fixed, &mut Vec::new());
+        prop_assert_eq!(retraction.existence() == Existence::Found, exists);
+        prop_assert_eq!(retraction.existence() == Existence::Impossible, !exists);
+        prop_assert_eq!(retraction.uncoloured() == 0, exists);
     }
 }
 

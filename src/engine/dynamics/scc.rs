@@ -162,7 +162,7 @@ impl Components {
     }
 
     /// The components by number, each with its vertices.
-    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u32]> {
         self.order.chunk_by(|&a, &b| self.of[a as usize] == self.of[b as usize])
     }
 }
