@@ -34,9 +34,10 @@ fn unit_grid(dimension: usize, subdivisions: u32) -> UniformGrid {
     UniformGrid::new(Rect::new(&vec![0.0; dimension], &vec![1.0; dimension]), subdivisions).unwrap()
 }
 
-/// A map that sends cells to random boxes, some of them partly or wholly outside, some unknown.
+/// A map that sends cells to random boxes, some of them partly or wholly outside, some unknown; with every third seed on
+/// a torus.
 fn random_box_map(dimension: usize, subdivisions: u32, seed: u64, mode: Mode) -> BoxMap {
-    let grid = unit_grid(dimension, subdivisions);
+    let grid = unit_grid(dimension, subdivisions).with_periodic_axes(&vec![seed % 3 == 0; dimension]);
     let enclose = |rect: &Rect| {
         let mut state = rect
             .lower()

@@ -13,6 +13,16 @@ pub trait Digraph: Sync {
     /// The first run of consecutive successors of `vertex`, of those that are at least `from`; empty if there are none.
     fn successors(&self, vertex: u32, from: u32) -> Range<u32>;
 
+    /// Calls `visit` with each run of successors of `vertex`, in increasing order.
+    fn for_each_run(&self, vertex: u32, mut visit: impl FnMut(Range<u32>)) {
+        let mut run = self.successors(vertex, 0);
+        while !run.is_empty() {
+            let next = run.end;
+            visit(run);
+            run = self.successors(vertex, next);
+        }
+    }
+
     /// Whether paths that come to `vertex` may leave the graph, or stop being known: to *exit* or *unknown*.
     fn escapes(&self, vertex: u32) -> bool;
 
@@ -20,16 +30,6 @@ pub trait Digraph: Sync {
     fn has_edge(&self, from: u32, to: u32) -> bool {
         let run = self.successors(from, to);
         run.start == to && !run.is_empty()
-    }
-}
-
-/// Calls `visit` with each run of successors of `vertex`.
-pub(super) fn for_each_run<G: Digraph + ?Sized>(graph: &G, vertex: u32, mut visit: impl FnMut(Range<u32>)) {
-    let mut run = graph.successors(vertex, 0);
-    while !run.is_empty() {
-        let next = run.end;
-        visit(run);
-        run = graph.successors(vertex, next);
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     fn runs_are_maximal_and_in_order() {
         let graph = ExplicitGraph::new(9, &[(0, 5), (0, 2), (0, 3), (0, 2), (0, 8)]);
         let mut runs = Vec::new();
-        for_each_run(&graph, 0, |run| runs.push(run));
+        graph.for_each_run(0, |run| runs.push(run));
         assert_eq!(runs, [2..4, 5..6, 8..9]);
         assert_eq!(graph.successors(0, 3), 3..4);
         assert!(graph.successors(1, 0).is_empty());

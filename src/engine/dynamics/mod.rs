@@ -29,6 +29,7 @@
 //! ```
 
 mod basins;
+mod corner_hulls;
 mod digraph;
 mod morse_graph;
 mod multivalued_map;
@@ -37,6 +38,7 @@ mod passes;
 mod point_map;
 mod reachability;
 mod scc;
+mod trim;
 
 pub use basins::Fates;
 pub use digraph::{Digraph, ExplicitGraph};

@@ -4,12 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use super::digraph::for_each_run;
+use super::reachability::sweep;
+use super::trim::VertexSet;
 use super::{Components, Digraph, Fates, reachable_sets};
 use crate::engine::{Control, EngineError, Role};
 
 /// Most Morse sets whose order is computed. At more, the picture means nothing: nearly every cell is a fixed point.
 pub const MAX_MORSE_SETS: usize = 1 << 13;
+
+/// Vertices that one task looks at.
+const VERTICES_PER_TASK: u32 = 1 << 14;
 
 /// A Morse set: a strongly connected component with an edge inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ impl MorseDecomposition {
     pub fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         let components = Components::of(graph, control)?;
         let recurrent =
-            || components.iter().zip(0u32..).filter(|(members, _)| components.is_recurrent(members[0]));
+            || components.core().zip(0u32..).filter(|(members, _)| components.is_recurrent(members[0]));
         let found = recurrent().count();
         if found > MAX_MORSE_SETS {
             return Err(EngineError::TooManyMorseSets { found, limit: MAX_MORSE_SETS });
@@ -76,13 +80,11 @@ impl MorseDecomposition {
             recurrent().map(|(members, number)| RecurrentSet::new(number, members)).collect();
         sets.sort_unstable_by_key(RecurrentSet::first);
         control.report("order", 0.0);
-        let reach = reachability(graph, &components, &sets, control)?;
+        let Order { reach, fates } = Order::of(graph, &components, &sets, control)?;
         let edges = transitive_reduction(&sets, &reach);
-        let is_minimal = |set: usize| reach.row(set).all(|below| below == set);
-        let fates = Fates::of(graph, &components, &sets, is_minimal, control)?;
-        let entered = entered(graph, &components, &sets, control)?;
+        let entered = entered(graph, &components, &sets, &reach, control)?;
         for (number, set) in sets.iter_mut().enumerate() {
-            set.role = match (is_minimal(number), fates.escapes(set.first()), entered[number]) {
+            set.role = match (reach.is_minimal(number), fates.escapes(set.first()), entered[number]) {
                 (true, false, _) => Role::Attractor,
                 (true, true, _) => Role::Open,
                 (false, _, false) => Role::Repeller,
@@ -151,23 +153,50 @@ impl MorseDecomposition {
     }
 }
 
-/// Reachability among Morse sets, 64 of them in one sweep, so that memory does not grow with their number.
-fn reachability<G: Digraph + ?Sized>(
-    graph: &G,
-    components: &Components,
-    sets: &[RecurrentSet],
-    control: &Control,
-) -> Result<BitMatrix, EngineError> {
-    let mut reach = BitMatrix::new(sets.len());
-    for (word, chunk) in sets.chunks(64).enumerate() {
-        let targets: Vec<u32> = chunk.iter().map(|set| set.component).collect();
-        let masks = reachable_sets(graph, components, &targets, control)?;
-        for (from, set) in sets.iter().enumerate() {
-            reach.set_word(from, word, masks[set.first() as usize]);
+/// Reachability among Morse sets, and what becomes of all vertices.
+struct Order {
+    reach: BitMatrix,
+    fates: Fates,
+}
+
+impl Order {
+    /// In one sweep where a word a vertex holds all Morse sets and whether it escapes; else in one for every 64 of them,
+    /// so that memory does not grow with their number, and one for the fates.
+    fn of<G: Digraph + ?Sized>(
+        graph: &G,
+        components: &Components,
+        sets: &[RecurrentSet],
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        const ESCAPE: u64 = 1 << 63;
+        let mut reach = BitMatrix::new(sets.len());
+        if sets.len() < 64 {
+            let bits: Vec<u32> = sets.iter().map(|set| set.component).collect();
+            let bit_of =
+                |component| bits.iter().position(|&other| other == component).map_or(0, |bit| 1 << bit);
+            let own = |vertex| {
+                let escape = if graph.escapes(vertex) { ESCAPE } else { 0 };
+                let recurrent = components.is_recurrent(vertex);
+                escape | if recurrent { bit_of(components.component(vertex)) } else { 0 }
+            };
+            let masks = sweep(graph, components, own, |a, b| a | b, control)?;
+            for (from, set) in sets.iter().enumerate() {
+                reach.set_word(from, 0, masks[set.first() as usize] & !ESCAPE);
+            }
+            let minimal = (0..sets.len()).filter(|&set| reach.is_minimal(set)).map(|set| 1 << set).sum();
+            return Ok(Self { fates: Fates::of_masks(masks, minimal, ESCAPE), reach });
         }
-        control.report("order", 0.5 * ((word + 1) * 64).min(sets.len()) as f64 / sets.len() as f64);
+        for (word, chunk) in sets.chunks(64).enumerate() {
+            let targets: Vec<u32> = chunk.iter().map(|set| set.component).collect();
+            let masks = reachable_sets(graph, components, &targets, control)?;
+            for (from, set) in sets.iter().enumerate() {
+                reach.set_word(from, word, masks[set.first() as usize]);
+            }
+            control.report("order", ((word + 1) * 64).min(sets.len()) as f64 / sets.len() as f64);
+        }
+        let fates = Fates::of(graph, components, sets, |set| reach.is_minimal(set), control)?;
+        Ok(Self { reach, fates })
     }
-    Ok(reach)
 }
 
 /// The edges of an order that do not follow from others.
@@ -194,29 +223,37 @@ fn transitive_reduction(sets: &[RecurrentSet], reach: &BitMatrix) -> Vec<(usize,
     edges
 }
 
-/// Which Morse sets have an edge into them from outside.
+/// Which Morse sets, of those with others below them, have an edge into them from outside.
 fn entered<G: Digraph + ?Sized>(
     graph: &G,
     components: &Components,
     sets: &[RecurrentSet],
+    reach: &BitMatrix,
     control: &Control,
 ) -> Result<Vec<bool>, EngineError> {
-    let mut numbers: Vec<(u32, usize)> = sets.iter().map(|set| set.component).zip(0..).collect();
-    numbers.sort_unstable();
-    let entered: Vec<AtomicBool> = sets.iter().map(|_| AtomicBool::new(false)).collect();
     let vertices = graph.vertices();
-    let block = 1 << 14;
-    (0..vertices.div_ceil(block)).into_par_iter().for_each(|number| {
+    let mut numbers: Vec<(u32, usize)> = sets.iter().map(|set| set.component).zip(0..).collect();
+    numbers.retain(|&(_, number)| !reach.is_minimal(number));
+    numbers.sort_unstable();
+    let mut upper = VertexSet::none(vertices);
+    for &(_, number) in &numbers {
+        sets[number].iter().for_each(|vertex| upper.insert(vertex));
+    }
+    let entered: Vec<AtomicBool> = sets.iter().map(|_| AtomicBool::new(false)).collect();
+    (0..vertices.div_ceil(VERTICES_PER_TASK)).into_par_iter().for_each(|task| {
         if control.check().is_err() {
             return;
         }
-        for vertex in number * block..((number + 1) * block).min(vertices) {
-            let own = components.component(vertex);
-            for_each_run(graph, vertex, |run| {
-                for successor in run.filter(|&successor| components.is_recurrent(successor)) {
-                    let component = components.component(successor);
-                    if component != own {
-                        let at = numbers.partition_point(|&(other, _)| other < component);
+        for vertex in task * VERTICES_PER_TASK..((task + 1) * VERTICES_PER_TASK).min(vertices) {
+            graph.for_each_run(vertex, |run| {
+                if !upper.meets(&run) {
+                    return;
+                }
+                let own = components.component(vertex);
+                for component in run.map(|successor| components.component(successor)) {
+                    if component != own
+                        && let Ok(at) = numbers.binary_search_by_key(&component, |&(component, _)| component)
+                    {
                         entered[numbers[at].1].store(true, Ordering::Relaxed);
                     }
                 }
@@ -250,6 +287,11 @@ impl BitMatrix {
 
     fn words(&self, row: usize) -> &[u64] {
         &self.words[row * self.words_per_row..(row + 1) * self.words_per_row]
+    }
+
+    /// Whether a row has no bit but that of the diagonal.
+    fn is_minimal(&self, row: usize) -> bool {
+        self.row(row).all(|below| below == row)
     }
 
     fn get(&self, row: usize, column: usize) -> bool {

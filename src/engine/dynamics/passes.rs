@@ -1,6 +1,5 @@
 //! Passes over a graph in the order of its components: from the sinks upward, or from the sources downward.
 
-use super::digraph::for_each_run;
 use super::{Components, Digraph};
 use crate::engine::{Control, EngineError};
 
@@ -46,7 +45,7 @@ pub(super) fn ascend<G: Digraph + ?Sized, S, T: Copy + PartialEq>(
         let mut joined = neutral;
         for &vertex in members {
             let mut edges = 1;
-            for_each_run(graph, vertex, |run| {
+            graph.for_each_run(vertex, |run| {
                 edges += u64::from(run.end - run.start);
                 // successors in the same component have the neutral value still
                 for &value in &values[run.start as usize..run.end as usize] {
@@ -89,7 +88,7 @@ pub(super) fn descend<G: Digraph + ?Sized, S, T: Copy + PartialEq>(
         let value = settle(state, members, joined);
         for &vertex in members {
             let mut edges = 1;
-            for_each_run(graph, vertex, |run| {
+            graph.for_each_run(vertex, |run| {
                 edges += u64::from(run.end - run.start);
                 for below in &mut values[run.start as usize..run.end as usize] {
                     if *below != value {

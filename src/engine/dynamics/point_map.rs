@@ -75,11 +75,16 @@ impl<F: Fn(&[f64], &mut [f64]) + Sync> PointMap<F> {
 impl<F: Fn(&[f64], &mut [f64]) + Sync> Corners for PointMap<F> {
     fn images(&self, points: &Lattice<'_>, images: CornerImages<'_>, _control: &Control) {
         let dimension = points.axes.len();
+        let Some(&last) = points.axes.last() else { return };
+        let row = last.len() * dimension;
         let mut point = [0.0; MAX_DIMENSION];
-        let boxes = images.lower.chunks_exact_mut(dimension).zip(images.upper.chunks_exact_mut(dimension));
-        for (number, (lower, upper)) in boxes.enumerate() {
-            points.point(number, &mut point[..dimension]);
-            (self.0)(&point[..dimension], lower);
+        let rows = images.lower.chunks_exact_mut(row).zip(images.upper.chunks_exact_mut(row));
+        for (number, (lower, upper)) in rows.enumerate() {
+            points.point(number * last.len(), &mut point[..dimension]);
+            for (image, &x) in lower.chunks_exact_mut(dimension).zip(last) {
+                point[dimension - 1] = x;
+                (self.0)(&point[..dimension], image);
+            }
             upper.copy_from_slice(lower);
         }
     }

@@ -3,6 +3,7 @@
 //! A *subdivision* halves every cell along one axis, axes taken in turn, so `k` subdivisions give 2ᵏ cells. A *cell* is
 //! an index, a [`Rect`] its region.
 
+mod boxes;
 mod rect;
 mod uniform;
 

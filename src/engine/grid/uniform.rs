@@ -19,12 +19,15 @@ pub struct UniformGrid {
     bits: [u32; MAX_DIMENSION],
     /// Position of each axis' lowest bit in a cell's index.
     shift: [u32; MAX_DIMENSION],
+    /// Axes whose ends are one and the same.
+    periodic: [bool; MAX_DIMENSION],
 }
 
 /// The cells that meet a box: the box of cells between two corners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cover {
-    /// First and last of them (smallest and largest coordinate along every axis), if there are any.
+    /// First and last of them along every axis, if there are any. Along a periodic axis the first may come after the
+    /// last: the box goes on across the ends of the domain.
     pub cells: Option<(u32, u32)>,
     /// Whether part of the box lies outside the domain.
     pub exits: bool,
@@ -56,7 +59,28 @@ impl UniformGrid {
             shift[axis] = below;
             below += bits[axis];
         }
-        Ok(Self { domain, subdivisions, bits, shift })
+        Ok(Self { domain, subdivisions, bits, shift, periodic: [false; MAX_DIMENSION] })
+    }
+
+    /// The same with the two ends of some axes glued together.
+    ///
+    /// # Panics
+    /// If there is not one flag for each axis.
+    #[must_use]
+    pub fn with_periodic_axes(mut self, periodic: &[bool]) -> Self {
+        assert_eq!(periodic.len(), self.dimension(), "one flag for each axis");
+        self.periodic[..periodic.len()].copy_from_slice(periodic);
+        self
+    }
+
+    /// Whether the two ends of any axis are glued together.
+    pub(super) fn has_periodic_axes(&self) -> bool {
+        self.periodic[..self.dimension()].contains(&true)
+    }
+
+    /// Whether the two ends of an axis are glued together.
+    pub fn is_periodic(&self, axis: usize) -> bool {
+        self.periodic[axis]
     }
 
     /// The region that is cut.
@@ -123,33 +147,47 @@ impl UniformGrid {
 
     /// The cell in which a point lies (on a common face: the upper one), `None` outside the domain.
     pub fn cell_at(&self, point: &[f64]) -> Option<u32> {
-        if !self.domain.contains(point) {
-            return None;
-        }
         let coordinate = |axis: usize| {
-            let at = self.in_cells(point[axis], axis).floor() as u32;
-            at.min(self.cells_along(axis) - 1) << self.shift[axis]
+            let count = self.cells_along(axis);
+            let mut at = self.in_cells(point[axis], axis);
+            if self.periodic[axis] && at.is_finite() {
+                at = at.rem_euclid(f64::from(count));
+            }
+            (0.0..=f64::from(count)).contains(&at).then(|| (at as u32).min(count - 1) << self.shift[axis])
         };
-        Some((0..self.dimension()).map(coordinate).sum())
+        (0..self.dimension()).map(coordinate).sum()
     }
 
     /// The cells that meet a closed box, where a shared face is enough to meet.
     ///
-    /// A box with a NaN, or with an upper end below its lower one, meets none and counts as leaving the domain.
+    /// A box with a NaN, or with an upper end below its lower one, meets none and counts as leaving the domain. Along a
+    /// periodic axis a box meets a cell wherever any of its translates by whole periods does.
     pub fn cover(&self, image: &Rect) -> Cover {
+        self.cover_of_ends(image.lower(), image.upper())
+    }
+
+    /// [`Self::cover`] of the box between two corners.
+    #[inline]
+    pub(in crate::engine) fn cover_of_ends(&self, lower: &[f64], upper: &[f64]) -> Cover {
         let (mut first, mut last, mut exits) = (0, 0, false);
-        for axis in 0..self.dimension() {
+        for axis in 0..lower.len() {
             let count = f64::from(self.cells_along(axis));
             let slack = SLACK * count;
-            let low = self.in_cells(image.lower()[axis], axis) - slack;
-            let high = self.in_cells(image.upper()[axis], axis) + slack;
-            let is_met = low <= count && high >= 0.0 && low <= high;
-            if !is_met {
-                return Cover { cells: None, exits: true };
-            }
-            exits |= low < -2.0 * slack || high > count + 2.0 * slack;
-            let from = (low.ceil() - 1.0).max(0.0) as u32;
-            let to = high.floor().min(count - 1.0) as u32;
+            let low = self.in_cells(lower[axis], axis) - slack;
+            let high = self.in_cells(upper[axis], axis) + slack;
+            let (from, to) = if self.periodic[axis] {
+                match wrapped(low, high, count) {
+                    Some(ends) => ends,
+                    None => return Cover { cells: None, exits: true },
+                }
+            } else {
+                let is_met = low <= count && high >= 0.0 && low <= high;
+                if !is_met {
+                    return Cover { cells: None, exits: true };
+                }
+                exits |= low < -2.0 * slack || high > count + 2.0 * slack;
+                (below(low), high.min(count - 1.0) as u32)
+            };
             first |= from << self.shift[axis];
             last |= to << self.shift[axis];
         }
@@ -160,6 +198,25 @@ impl UniformGrid {
     fn in_cells(&self, position: f64, axis: usize) -> f64 {
         (position - self.domain.lower()[axis]) / self.domain.width(axis) * f64::from(self.cells_along(axis))
     }
+}
+
+/// The last cell that begins before a position (the first one if none does).
+fn below(position: f64) -> u32 {
+    let cell = position as u32;
+    if f64::from(cell) < position { cell } else { cell.saturating_sub(1) }
+}
+
+/// First and last of the cells around a circle of `count` cells that meet an interval, `None` for no interval.
+fn wrapped(low: f64, high: f64, count: f64) -> Option<(u32, u32)> {
+    if !(low <= high) {
+        return None;
+    }
+    let (from, to) = (low.ceil() - 1.0, high.floor());
+    // also where the ends are infinite, or too large for their difference to be exact
+    if !(to - from + 1.0 < count) {
+        return Some((0, count as u32 - 1));
+    }
+    Some((from.rem_euclid(count) as u32, to.rem_euclid(count) as u32))
 }
 
 #[cfg(test)]
@@ -212,6 +269,24 @@ mod tests {
         }
         let all = grid.cover(&Rect::new(&[f64::NEG_INFINITY; 2], &[f64::INFINITY; 2]));
         assert_eq!(all, Cover { cells: Some((0, 15)), exits: true });
+    }
+
+    #[test]
+    fn a_periodic_axis_has_no_ends() {
+        let circle = UniformGrid::new(Rect::new(&[0.0], &[1.0]), 4).unwrap().with_periodic_axes(&[true]);
+        let cells = |low: f64, high: f64| circle.cover(&Rect::new(&[low], &[high])).cells;
+        assert_eq!(cells(0.3, 0.5), Some((4, 8)));
+        assert_eq!(cells(0.9, 1.1), Some((14, 1)), "across the ends");
+        assert_eq!(cells(0.0, 0.0), Some((15, 0)), "the ends are one point");
+        assert_eq!(cells(-1.72, -1.65), Some((4, 5)), "several periods away");
+        assert_eq!(cells(2.3, 2.35), Some((4, 5)));
+        assert_eq!(cells(-0.2, 1.3), Some((0, 15)), "wider than the period");
+        assert_eq!(cells(f64::NEG_INFINITY, 0.0), Some((0, 15)));
+        assert_eq!(cells(f64::NAN, 0.0), None);
+        assert!(!circle.cover(&Rect::new(&[0.9], &[1.1])).exits);
+        assert_eq!(circle.cell_at(&[-0.05]), Some(15));
+        assert_eq!(circle.cell_at(&[7.3]), Some(4));
+        assert_eq!(circle.cell_at(&[f64::INFINITY]), None);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::poset::{EMPTY, Poset, Subset};
 use super::{Existence, Problem};
 use crate::engine::dynamics::Digraph;
-use crate::engine::dynamics::digraph::for_each_run;
 use crate::engine::{Control, EngineError};
 
 /// Assignments after which the search is given up.
@@ -55,7 +54,7 @@ impl<G: Digraph + ?Sized> Problem<'_, G> {
         let mut successors = vec![Vec::new(); vertices.len()];
         let mut predecessors = vec![Vec::new(); vertices.len()];
         for (from, &vertex) in vertices.iter().enumerate() {
-            for_each_run(self.graph, vertex, |run| {
+            self.graph.for_each_run(vertex, |run| {
                 let first = numbers.partition_point(|&(other, _)| other < run.start);
                 for &(_, to) in numbers[first..].iter().take_while(|&&(other, _)| other < run.end) {
                     successors[from].push(to);

@@ -1,0 +1,146 @@
+//! Boxes of cells: those whose coordinates lie between those of a first and a last cell.
+//!
+//! Cells of a box that differ in the last coordinate alone are a run of consecutive indices, so a box is enumerated run by
+//! run. Coordinates are compared in place: masked, but not shifted.
+
+use std::ops::Range;
+
+use super::UniformGrid;
+
+impl UniformGrid {
+    /// Whether a box goes on across the ends of a periodic axis.
+    #[inline]
+    pub(in crate::engine) fn goes_across(&self, first: u32, last: u32) -> bool {
+        self.has_periodic_axes()
+            && (0..self.dimension()).any(|axis| first & self.mask(axis) > last & self.mask(axis))
+    }
+
+    /// The parts of a box on this side and on the other of all ends that it goes across: boxes that do not.
+    pub(in crate::engine) fn split(&self, first: u32, last: u32) -> impl Iterator<Item = (u32, u32)> {
+        let across = move |axis: &usize| first & self.mask(*axis) > last & self.mask(*axis);
+        let parts = 1u32 << (0..self.dimension()).filter(across).count();
+        (0..parts).map(move |part| {
+            let (mut from, mut to) = (first, last);
+            for (bit, axis) in (0..self.dimension()).filter(across).enumerate() {
+                let mask = self.mask(axis);
+                if part >> bit & 1 == 0 { to |= mask } else { from &= !mask }
+            }
+            (from, to)
+        })
+    }
+
+    /// Calls `visit` with each run of cells of a box that goes across no ends.
+    #[inline]
+    pub(in crate::engine) fn for_each_run(&self, first: u32, last: u32, mut visit: impl FnMut(Range<u32>)) {
+        let dimension = self.dimension();
+        let length = (last - first & self.mask(dimension - 1)) + 1;
+        let mut start = first;
+        if dimension == 1 {
+            return visit(start..start + length);
+        }
+        let inner = self.mask(dimension - 2);
+        let step = inner & inner.wrapping_neg();
+        let rows = (last & inner) - (first & inner) >> inner.trailing_zeros().min(31);
+        loop {
+            for row in 0..=rows {
+                let start = start + row * step;
+                visit(start..start + length);
+            }
+            // one further along the last of the slower axes that allows it
+            let Some(axis) =
+                (0..dimension - 2).rev().find(|&axis| start & self.mask(axis) < last & self.mask(axis))
+            else {
+                return;
+            };
+            let mask = self.mask(axis);
+            let unit = mask & mask.wrapping_neg();
+            start = (start & !(unit - 1)) + unit | first & (unit - 1);
+        }
+    }
+
+    /// The first run of a box that goes across no ends, of its cells that are at least `from`; empty if there are none.
+    #[inline]
+    pub(in crate::engine) fn next_run(&self, first: u32, last: u32, from: u32) -> Range<u32> {
+        let Some(start) = self.next_in_box(first, last, from) else { return 0..0 };
+        // the run goes on to the end of the box along the last axis
+        let fast = self.mask(self.dimension() - 1);
+        start..(start & !fast | last & fast) + 1
+    }
+
+    /// The smallest cell of a box that is at least `from`.
+    fn next_in_box(&self, first: u32, last: u32, from: u32) -> Option<u32> {
+        if from <= first {
+            return Some(first);
+        }
+        if from > last {
+            return None;
+        }
+        for axis in 0..self.dimension() {
+            let mask = self.mask(axis);
+            // all bits of this axis and the faster ones
+            let tail = mask | (mask & mask.wrapping_neg()).wrapping_sub(1);
+            if from & mask < first & mask {
+                return Some(from & !tail | first & tail);
+            }
+            if from & mask > last & mask {
+                // back to the start along this axis and the faster ones, one further along the last slower axis that
+                // allows it
+                return (0..axis).rev().find_map(|slower| {
+                    let mask = self.mask(slower);
+                    let faster = (mask & mask.wrapping_neg()).wrapping_sub(1);
+                    let unit = faster.wrapping_add(1);
+                    (from & mask < last & mask).then(|| ((from & !faster) + unit) | first & faster)
+                });
+            }
+        }
+        Some(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::engine::grid::{Rect, UniformGrid};
+
+    proptest! {
+        #[test]
+        fn all_ways_to_enumerate_a_box_agree(
+            dimension in 1usize..5, subdivisions in 0u32..9, ends in (any::<u32>(), any::<u32>()), periodic: bool
+        ) {
+            let grid = UniformGrid::new(Rect::new(&vec![0.0; dimension], &vec![1.0; dimension]), subdivisions).unwrap();
+            let grid = grid.with_periodic_axes(&vec![periodic; dimension]);
+            let (mut first, mut last) = (ends.0 % grid.cells(), ends.1 % grid.cells());
+            if !periodic {
+                for axis in 0..dimension {
+                    let mask = grid.mask(axis);
+                    if first & mask > last & mask {
+                        (first, last) = (first & !mask | last & mask, last & !mask | first & mask);
+                    }
+                }
+            }
+            let between = |at: u32, first: u32, last: u32| {
+                if first <= last { (first..=last).contains(&at) } else { at >= first || at <= last }
+            };
+            let inside = |cell: &u32| (0..dimension).all(|axis| {
+                let mask = grid.mask(axis);
+                between(cell & mask, first & mask, last & mask)
+            });
+            let expected: Vec<u32> = (0..grid.cells()).filter(inside).collect();
+
+            let (mut runs, mut next) = (Vec::new(), Vec::new());
+            for (first, last) in grid.split(first, last) {
+                prop_assert!(!grid.goes_across(first, last));
+                grid.for_each_run(first, last, |run| runs.extend(run));
+                let mut run = grid.next_run(first, last, 0);
+                while !run.is_empty() {
+                    next.extend(run.clone());
+                    run = grid.next_run(first, last, run.end);
+                }
+            }
+            prop_assert_eq!(&runs, &next);
+            runs.sort_unstable();
+            prop_assert_eq!(runs, expected);
+        }
+    }
+}
