@@ -139,6 +139,48 @@ proptest! {
     }
 
     #[test]
+    fn connecting_cells_lie_on_paths(dimension in 1usize..4, subdivisions in 4u32..9, seed: u64) {
+        let map = random_box_map(dimension, subdivisions, seed, Mode::Full);
+        let control = Control::default();
+        let morse = MorseDecomposition::of(&map, &control).unwrap();
+        let all: Vec<Vec<bool>> = (0..map.vertices()).map(|from| reached(&map, from)).collect();
+        for from in 0..morse.sets().len() {
+            for to in 0..morse.sets().len() {
+                let (start, end) = (morse.sets()[from].first() as usize, morse.sets()[to].first() as usize);
+                let expected: Vec<u32> = (0..map.vertices()).filter(|&cell| all[start][cell as usize] && all[cell as usize][end]).collect();
+                prop_assert_eq!(morse.connecting_cells(&map, &[from], &[to], &control).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reduced_morse_graph_keeps_reachability(
+        dimension in 1usize..4, subdivisions in 4u32..10, seed: u64, trivial in prop::collection::vec(any::<bool>(), 64)
+    ) {
+        let map = random_box_map(dimension, subdivisions, seed, Mode::Compatible);
+        let morse = MorseDecomposition::of(&map, &Control::default()).unwrap();
+        let reduced = morse.reduced(|set| trivial[set % 64]);
+        let expected: Vec<usize> = (0..morse.sets().len()).filter(|set| !trivial[set % 64]).collect();
+        prop_assert_eq!(&reduced.sets, &expected);
+        let edges: Vec<(u32, u32)> = reduced.edges.iter().map(|&(from, to)| (from as u32, to as u32)).collect();
+        let closed = |edges: &[(u32, u32)]| {
+            let graph = ExplicitGraph::new(morse.sets().len() as u32, edges);
+            expected.iter().map(|&from| reached(&graph, from as u32)).collect::<Vec<_>>()
+        };
+        for (row, &from) in closed(&edges).iter().zip(&expected) {
+            for &to in expected.iter().filter(|&&to| to != from) {
+                prop_assert_eq!(row[to], morse.reaches(from, to));
+            }
+        }
+        for left_out in 0..edges.len() {
+            let mut fewer = edges.clone();
+            fewer.remove(left_out);
+            prop_assert_ne!(closed(&fewer), closed(&edges), "every edge is needed");
+        }
+        prop_assert_eq!(morse.reduced(|_| false).edges, morse.edges());
+    }
+
+    #[test]
     fn basins_and_roles_are_what_their_definitions_say(
         dimension in 1usize..4, subdivisions in 4u32..10, seed: u64, full: bool
     ) {

@@ -29,6 +29,7 @@
 //! ```
 
 mod basins;
+mod connections;
 mod corner_hulls;
 mod digraph;
 mod morse_graph;
@@ -41,6 +42,7 @@ mod scc;
 mod trim;
 
 pub use basins::Fates;
+pub use connections::ReducedMorseGraph;
 pub use digraph::{Digraph, ExplicitGraph};
 pub use morse_graph::{MAX_MORSE_SETS, MorseDecomposition, RecurrentSet};
 pub use multivalued_map::{BoxMap, Widening};
