@@ -30,6 +30,7 @@
 
 mod basins;
 mod connections;
+mod continuation;
 mod corner_hulls;
 mod digraph;
 mod morse_graph;
@@ -43,6 +44,7 @@ mod trim;
 
 pub use basins::Fates;
 pub use connections::ReducedMorseGraph;
+pub use continuation::{Continuation, LEAST_OVERLAP, MorseRegion};
 pub use digraph::{Digraph, ExplicitGraph};
 pub use morse_graph::{MAX_MORSE_SETS, MorseDecomposition, RecurrentSet};
 pub use multivalued_map::{BoxMap, Widening};
