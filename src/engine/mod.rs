@@ -12,6 +12,7 @@ mod describe;
 pub mod dynamics;
 mod error;
 pub mod grid;
+pub mod homology;
 pub mod limits;
 mod points;
 mod projection;
