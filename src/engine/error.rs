@@ -1,7 +1,7 @@
 //! What can be wrong with what the engine is asked to do.
 
 use super::analysis::ProjectionChoice;
-use super::grid::{MAX_DIMENSION, MAX_SUBDIVISIONS};
+use super::grid::{MAX_DEPTH, MAX_DIMENSION, MAX_SUBDIVISIONS};
 
 /// Why an analysis cannot be made. Every message says what to change.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -113,6 +113,24 @@ pub enum EngineError {
     Dimension {
         /// The dimension asked for.
         dimension: usize,
+    },
+    /// The depths of an adaptive grid do not increase.
+    #[error(
+        "an adaptive grid from depth {init} over {min} to {max}: let the first depth (init) be at most the second (min), and that at most the last (max)"
+    )]
+    Refinement {
+        /// Depth from which recurrence is sought.
+        init: u32,
+        /// Depth down to which what recurs is refined.
+        min: u32,
+        /// Depth down to which sets are tested.
+        max: u32,
+    },
+    /// Cells would be too small to be told apart.
+    #[error("{depth} subdivisions are too many: at most {MAX_DEPTH} in all and 31 of each axis are possible")]
+    TooDeep {
+        /// Depth asked for.
+        depth: u32,
     },
     /// More cells than fit.
     #[error(

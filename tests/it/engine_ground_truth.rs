@@ -4,17 +4,51 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use doodl3::engine::dynamics::{
-    BoxMap, Classes, Digraph as _, Existence, MorseDecomposition, OrderRetraction, PointMap, Widening,
-    reachable_sets,
+    AdaptiveMap, BoxMap, Classes, Digraph, Existence, MorseDecomposition, OrderRetraction, PointMap,
+    Refinement, Widening, reachable_sets,
 };
-use doodl3::engine::grid::{Rect, UniformGrid};
+use doodl3::engine::grid::{Level, Rect, UniformGrid};
 use doodl3::engine::{Control, Fate, Mode, Role};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 struct Case {
     expected: Value,
-    grid: UniformGrid,
+    domain: Rect,
+}
+
+/// A map on the cells of any grid.
+trait CellMap: Digraph {
+    fn edges(&self) -> u64;
+
+    /// Depth and coordinates of a cell.
+    fn identity(&self, cell: u32) -> Vec<u32>;
+}
+
+fn place(level: &Level, key: u64) -> Vec<u32> {
+    let coordinates = (0..level.dimension()).map(|axis| level.coordinate(key, axis));
+    std::iter::once(level.depth()).chain(coordinates).collect()
+}
+
+impl CellMap for BoxMap {
+    fn edges(&self) -> u64 {
+        self.edges()
+    }
+
+    fn identity(&self, cell: u32) -> Vec<u32> {
+        place(self.grid().level(), cell.into())
+    }
+}
+
+impl CellMap for AdaptiveMap {
+    fn edges(&self) -> u64 {
+        self.edges()
+    }
+
+    fn identity(&self, cell: u32) -> Vec<u32> {
+        let (level, key) = self.grid().cell(cell);
+        place(level, key)
+    }
 }
 
 impl Case {
@@ -23,33 +57,48 @@ impl Case {
         let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let corner = |key: &str| -> Vec<f64> { serde_json::from_value(expected[key].clone()).unwrap() };
         let domain = Rect::new(&corner("lower"), &corner("upper"));
-        let grid = UniformGrid::new(domain, expected["subdiv"]["max"].as_u64().unwrap() as u32).unwrap();
-        Self { expected, grid }
+        Self { expected, domain }
+    }
+
+    fn subdivisions(&self, which: &str) -> u32 {
+        self.expected["subdiv"][which].as_u64().unwrap() as u32
+    }
+
+    fn grid(&self) -> UniformGrid {
+        UniformGrid::new(self.domain, self.subdivisions("max")).unwrap()
+    }
+
+    fn widening(&self) -> Widening<'static> {
+        if self.expected["box_map"]["padding"] == true { Widening::CellWidth } else { Widening::None }
     }
 
     fn corners(&self, map: impl Fn(&[f64], &mut [f64]) + Sync) -> BoxMap {
-        let padded = self.expected["box_map"]["padding"] == true;
-        let widening = if padded { Widening::CellWidth } else { Widening::None };
-        BoxMap::from_corners(&self.grid, &PointMap::new(map), widening, Mode::Compatible, &Control::default())
+        let map = PointMap::new(map);
+        BoxMap::from_corners(&self.grid(), &map, self.widening(), Mode::Compatible, &Control::default())
             .unwrap()
     }
 
-    /// One `depth,i_0,…` a line, sorted as numbers are.
-    fn identity(&self, cells: impl Iterator<Item = u32>) -> String {
-        let mut identity = String::new();
-        for cell in cells {
-            write!(identity, "\n{}", self.grid.subdivisions()).unwrap();
-            for axis in 0..self.grid.dimension() {
-                write!(identity, ",{}", self.grid.coordinate(cell, axis)).unwrap();
-            }
-        }
-        identity.split_off(1)
+    fn refined(&self, map: impl Fn(&[f64], &mut [f64]) + Sync) -> AdaptiveMap {
+        let [init, min, max] = ["init", "min", "max"].map(|which| self.subdivisions(which));
+        let limit = self.expected["subdiv"]["limit"].as_u64().unwrap() as usize;
+        let periodic: Vec<bool> = serde_json::from_value(self.expected["periodic"].clone()).unwrap();
+        AdaptiveMap::refine(
+            self.domain,
+            &periodic,
+            Refinement { init, min, max, limit },
+            &PointMap::new(map),
+            self.widening(),
+            Mode::Compatible,
+            &Control::default(),
+        )
+        .unwrap()
     }
 
-    fn assert_agrees(&self, map: &BoxMap) {
+    fn assert_agrees(&self, map: &impl CellMap) {
         let control = Control::default();
         let morse = MorseDecomposition::of(map, &control).unwrap();
         let expected = &self.expected;
+        assert_eq!(u64::from(map.vertices()), expected["grid_cells"].as_u64().unwrap(), "cells");
         assert_eq!(map.edges(), expected["grid_edges"].as_u64().unwrap(), "edges");
         assert_eq!(u64::from(morse.components().count()), expected["num_sccs_final_graph"].as_u64().unwrap());
 
@@ -58,7 +107,7 @@ impl Case {
         let hashes: Vec<String> = morse
             .sets()
             .iter()
-            .map(|set| format!("{:x}", Sha256::digest(self.identity(set.iter()))))
+            .map(|set| format!("{:x}", Sha256::digest(identity(map, set.iter()))))
             .collect();
         let mut sorted: Vec<&String> = hashes.iter().collect();
         sorted.sort();
@@ -70,40 +119,43 @@ impl Case {
             .iter()
             .map(|set| hashes.iter().position(|hash| set["sha256"] == **hash).unwrap())
             .collect();
-        for (set, &ours) in theirs.iter().zip(&ours_of) {
+        // CMGDB overlooks attractors from which it inherits an edge that is not there
+        let true_edges: Vec<(usize, usize)> =
+            serde_json::from_value(expected["true_edges_reduced"].clone()).unwrap();
+        for (number, (set, &ours)) in theirs.iter().zip(&ours_of).enumerate() {
             let role = morse.sets()[ours].role;
-            assert_eq!(set["attractor"].as_bool().unwrap(), role == Role::Attractor);
+            assert_eq!(true_edges.iter().all(|edge| edge.0 != number), role == Role::Attractor);
             assert_eq!(set["cells"].as_u64().unwrap(), morse.sets()[ours].size as u64);
         }
 
         let mut edges: Vec<(usize, usize)> =
-            serde_json::from_value::<Vec<(usize, usize)>>(expected["true_edges_reduced"].clone())
-                .unwrap()
-                .into_iter()
-                .map(|(from, to)| (ours_of[from], ours_of[to]))
-                .collect();
+            true_edges.into_iter().map(|(from, to)| (ours_of[from], ours_of[to])).collect();
         edges.sort_unstable();
         assert_eq!(morse.edges(), edges, "Hasse diagram");
 
         let targets: Vec<u32> = ours_of.iter().map(|&ours| morse.sets()[ours].component).collect();
         let masks = reachable_sets(map, morse.components(), &targets, &control).unwrap();
         let mut counts = BTreeMap::<String, u64>::new();
-        let mut singletons = BTreeMap::<String, u64>::new();
         for mask in masks {
             *counts.entry(format!("{mask:b}")).or_default() += 1;
-            let basin =
-                if mask.is_power_of_two() { mask.trailing_zeros().to_string() } else { "several".into() };
-            *singletons.entry(basin).or_default() += 1;
         }
         let count_of =
             |key: &str| serde_json::from_value::<BTreeMap<String, u64>>(expected[key].clone()).unwrap();
         assert_eq!(counts, count_of("true_reach_masks"));
-        assert_eq!(singletons, count_of("singleton_basins"));
+        let only = |set: usize| counts.get(&format!("{:b}", 1u64 << set)).copied().unwrap_or(0);
+        if expected["spurious_edges_of_cmgdb"].as_array().unwrap().is_empty() {
+            for (set, count) in count_of("singleton_basins") {
+                set.parse()
+                    .into_iter()
+                    .for_each(|set: usize| assert_eq!(only(set), count, "singleton basin"));
+            }
+        }
+
         for (theirs, &ours) in
             ours_of.iter().enumerate().filter(|(_, ours)| morse.sets()[**ours].role == Role::Attractor)
         {
             let (certain, singleton) = morse.fates().basin_sizes(ours);
-            assert_eq!(singletons.get(&theirs.to_string()).copied().unwrap_or(0), singleton as u64);
+            assert_eq!(only(theirs), singleton as u64);
             let cells =
                 (0..map.vertices()).filter(|&cell| morse.fates().of_vertex(cell) == Fate::Certain(ours));
             assert_eq!(cells.count(), certain);
@@ -124,6 +176,18 @@ impl Case {
         };
         assert_eq!(retraction.classes(), classes);
     }
+}
+
+/// One `depth,i_0,…` a line, sorted as numbers are.
+fn identity(map: &impl CellMap, cells: impl Iterator<Item = u32>) -> String {
+    let mut identity = String::new();
+    for cell in cells {
+        identity.push('\n');
+        for (i, number) in map.identity(cell).iter().enumerate() {
+            write!(identity, "{}{number}", if i > 0 { "," } else { "" }).unwrap();
+        }
+    }
+    identity.split_off(1)
 }
 
 #[test]
@@ -210,6 +274,46 @@ fn leslie_from_data() {
         })
     };
     case.assert_agrees(
-        &BoxMap::from_rects(&case.grid, enclose, Mode::Compatible, &Control::default()).unwrap(),
+        &BoxMap::from_rects(&case.grid(), enclose, Mode::Compatible, &Control::default()).unwrap(),
     );
+}
+
+/// Here CMGDB connects the attractor of 64,417 cells with that of 1,261, as its coarse grids did; on the final grid the
+/// system is bistable.
+#[test]
+fn leslie_refined() {
+    let case = Case::load("leslie2d_a20_30_pad");
+    case.assert_agrees(&case.refined(leslie_map));
+}
+
+#[test]
+fn leslie_in_three_dimensions_refined() {
+    let case = Case::load("leslie3d_a15_18");
+    case.assert_agrees(&case.refined(|x, image| {
+        image[0] = (19.6 * x[0] + 23.68 * x[1] + 19.6 * x[2]) * (-0.1 * (x[0] + x[1] + x[2])).exp();
+        image[1] = 0.7 * x[0];
+        image[2] = 0.7 * x[1];
+    }));
+}
+
+/// Fixed points lie on grid lines, and images end there.
+#[test]
+fn product_refined() {
+    let case = Case::load("product_a6_10_init4");
+    case.assert_agrees(&case.refined(|x, image| {
+        for (image, x) in image.iter_mut().zip(x) {
+            *image = x / (2.0 - x);
+        }
+    }));
+}
+
+/// A cylinder: attracting around it, and a circle map with two fixed points along it. Of CMGDB's thirteen connections
+/// four are not there.
+#[test]
+fn cylinder_refined() {
+    let case = Case::load("periodic_ex3_a10_15");
+    case.assert_agrees(&case.refined(|x, image| {
+        image[0] = (x[0] - 1.0).powi(3) + 1.0;
+        image[1] = (x[1] - 1.0).cbrt() + 1.0;
+    }));
 }

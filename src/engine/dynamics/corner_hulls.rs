@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
+use super::adaptive_map::DeepImage;
 use super::multivalued_map::{CELLS_PER_TASK, Image};
 use super::{CornerImages, Corners, Lattice, Widening};
-use crate::engine::grid::UniformGrid;
+use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
 use crate::engine::{Control, EngineError, Mode};
 
 /// Vertices whose images are held in memory at once: as many as stay in a processor's cache.
@@ -24,7 +25,7 @@ pub(super) fn corner_images<const D: usize>(
     let hyperplanes: [Vec<f64>; D] = std::array::from_fn(|axis| {
         (0..=grid.cells_along(axis)).map(|index| grid.hyperplane(axis, index)).collect()
     });
-    let by: [f64; D] = std::array::from_fn(|axis| widening.along(grid, axis));
+    let by: [f64; D] = std::array::from_fn(|axis| widening.along(grid.level(), axis));
     let mut images = vec![Image::unknown(mode); grid.cells() as usize];
     // A slab is all vertices (or cells) with one coordinate along the first axis.
     let slab_vertices: usize = hyperplanes[1..].iter().map(Vec::len).product();
@@ -37,19 +38,89 @@ pub(super) fn corner_images<const D: usize>(
         corners.advance(&hyperplanes, first_slab, cell_slabs + 1, slab_vertices, map, control);
         control.check()?;
         let first_cell = first_slab * slab_cells;
-        let hulls = Hulls { grid, corners: &corners, first_slab, strides: strides(grid), by };
+        let (strides, corners) = (strides(grid), &corners);
         // whole rows of cells along the last axis
         let row = grid.cells_along(D - 1) as usize;
         let rows_per_task = (CELLS_PER_TASK / row).max(1);
         images.par_chunks_mut(rows_per_task * row).enumerate().for_each(|(task, images)| {
             let first_cell = first_cell + task * rows_per_task * row;
             for (images, cell) in images.chunks_exact_mut(row).zip((first_cell..).step_by(row)) {
-                hulls.of_row(cell as u32, mode, images);
+                let from = |axis| if axis == 0 { first_slab } else { 0 };
+                let lowest: usize = (0..D)
+                    .map(|axis| (grid.coordinate(cell as u32, axis) as usize - from(axis)) * strides[axis])
+                    .sum();
+                corners.hulls(strides, by, lowest, mode, images.iter_mut(), |image, hull| {
+                    *image = Image::new(grid.level().cover_of_ends(&hull.lower, &hull.upper), mode);
+                });
             }
         });
         control.check()?;
         control.report("map", f64::from((first_cell + images.len()) as u32) / f64::from(grid.cells()));
     }
+    Ok(images)
+}
+
+/// Images of some cells of one level, sorted by key, in cells of a deeper one. Corners are evaluated once for all cells
+/// that follow each other along the last axis.
+pub(super) fn images_of_cells(
+    level: &Level,
+    finest: &Level,
+    keys: &[u64],
+    map: &impl Corners,
+    widening: Widening<'_>,
+    mode: Mode,
+    control: &Control,
+) -> Result<Vec<DeepImage>, EngineError> {
+    match level.dimension() {
+        1 => scattered::<1>(level, finest, keys, map, widening, mode, control),
+        2 => scattered::<2>(level, finest, keys, map, widening, mode, control),
+        3 => scattered::<3>(level, finest, keys, map, widening, mode, control),
+        4 => scattered::<4>(level, finest, keys, map, widening, mode, control),
+        5 => scattered::<5>(level, finest, keys, map, widening, mode, control),
+        _ => scattered::<MAX_DIMENSION>(level, finest, keys, map, widening, mode, control),
+    }
+}
+
+fn scattered<const D: usize>(
+    level: &Level,
+    finest: &Level,
+    keys: &[u64],
+    map: &impl Corners,
+    widening: Widening<'_>,
+    mode: Mode,
+    control: &Control,
+) -> Result<Vec<DeepImage>, EngineError> {
+    let by: [f64; D] = std::array::from_fn(|axis| widening.along(level, axis));
+    let fast = level.mask(D - 1);
+    let mut images = vec![DeepImage::unknown(mode); keys.len()];
+    let tasks = keys.par_chunks(CELLS_PER_TASK).zip(images.par_chunks_mut(CELLS_PER_TASK));
+    tasks.for_each(|(keys, mut images)| {
+        let mut corners = CornerBlock::<D>::default();
+        for row in keys.chunk_by(|a, b| a + 1 == *b && a | fast == b | fast) {
+            if control.check().is_err() {
+                return;
+            }
+            let lowest: [u32; D] = std::array::from_fn(|axis| level.coordinate(row[0], axis));
+            let ends: [[f64; 2]; D] = std::array::from_fn(|axis| {
+                [lowest[axis], lowest[axis] + 1].map(|index| level.hyperplane(axis, index))
+            });
+            let last: Vec<f64> =
+                (0..=row.len() as u32).map(|index| level.hyperplane(D - 1, lowest[D - 1] + index)).collect();
+            let axes: [&[f64]; D] =
+                std::array::from_fn(
+                    |axis| if axis == D - 1 { last.as_slice() } else { ends[axis].as_slice() },
+                );
+            corners.evaluate(&axes, map, control);
+            let strides =
+                std::array::from_fn(|axis| if axis == D - 1 { 1 } else { last.len() << (D - 2 - axis) });
+            let (of_row, rest) = images.split_at_mut(row.len());
+            images = rest;
+            corners.hulls(strides, by, 0, mode, of_row.iter_mut(), |image, hull| {
+                *image = DeepImage::new(finest.cover_of_ends(&hull.lower, &hull.upper), mode);
+            });
+        }
+    });
+    control.check()?;
     Ok(images)
 }
 
@@ -138,57 +209,61 @@ impl<const D: usize> Hull<D> {
     }
 }
 
-/// Bounding boxes of corner images, row by row.
-struct Hulls<'a, const D: usize> {
-    grid: &'a UniformGrid,
-    corners: &'a CornerBlock<D>,
-    first_slab: usize,
-    strides: [usize; D],
-    by: [f64; D],
-}
+impl<const D: usize> CornerBlock<D> {
+    /// Evaluates the corners of one row of cells.
+    fn evaluate(&mut self, axes: &[&[f64]; D], map: &impl Corners, control: &Control) {
+        let points = Lattice { axes };
+        let count = points.len();
+        self.lower.resize(count * D, 0.0);
+        self.upper.resize(count * D, 0.0);
+        self.trusted.clear();
+        self.trusted.resize(count, true);
+        let Self { lower, upper, trusted, .. } = self;
+        map.images(&points, CornerImages { lower, upper, trusted }, control);
+    }
 
-impl<const D: usize> Hulls<'_, D> {
-    /// Images of a row of cells along the last axis that begins with `first`. Where a corner is not trusted nothing is
-    /// known of a cell (in full mode).
-    fn of_row(&self, first: u32, mode: Mode, images: &mut [Image]) {
-        let lowest: usize = (0..D)
-            .map(|axis| {
-                let from = if axis == 0 { self.first_slab } else { 0 };
-                (self.grid.coordinate(first, axis) as usize - from) * self.strides[axis]
-            })
-            .sum();
-        let mut near = self.across(lowest);
-        for (number, image) in images.iter_mut().enumerate() {
-            let far = self.across(lowest + number + 1);
+    /// Hands each cell of a row along the last axis the hull of its corners' images, widened; `lowest` is the first
+    /// corner of the first cell. In full mode cells of which a corner is not trusted are passed over.
+    #[inline]
+    fn hulls<T>(
+        &self,
+        strides: [usize; D],
+        by: [f64; D],
+        lowest: usize,
+        mode: Mode,
+        row: impl Iterator<Item = T>,
+        mut visit: impl FnMut(T, Hull<D>),
+    ) {
+        let mut near = self.across(strides, lowest);
+        for (cell, number) in row.zip(lowest + 1..) {
+            let far = self.across(strides, number);
             let mut hull = near.join(&far);
             near = far;
             if !hull.trusted && mode == Mode::Full {
                 continue;
             }
             for axis in 0..D {
-                hull.lower[axis] -= self.by[axis];
-                hull.upper[axis] += self.by[axis];
+                hull.lower[axis] -= by[axis];
+                hull.upper[axis] += by[axis];
             }
-            *image = Image::new(self.grid.cover_of_ends(&hull.lower, &hull.upper), mode);
+            visit(cell, hull);
         }
     }
 
     /// Hull of the images of the vertices of a cell's face that starts at a vertex, across the last axis.
-    fn across(&self, vertex: usize) -> Hull<D> {
+    #[inline]
+    fn across(&self, strides: [usize; D], vertex: usize) -> Hull<D> {
         let mut hull = self.at(vertex);
         for corner in 1..1 << (D - 1) {
-            let offset: usize = (0..D - 1).map(|axis| (corner >> axis & 1) * self.strides[axis]).sum();
+            let offset: usize = (0..D - 1).map(|axis| (corner >> axis & 1) * strides[axis]).sum();
             hull = hull.join(&self.at(vertex + offset));
         }
         hull
     }
 
+    #[inline]
     fn at(&self, vertex: usize) -> Hull<D> {
         let ends = |ends: &[f64]| ends.as_chunks::<D>().0[vertex];
-        Hull {
-            lower: ends(&self.corners.lower),
-            upper: ends(&self.corners.upper),
-            trusted: self.corners.trusted[vertex],
-        }
+        Hull { lower: ends(&self.lower), upper: ends(&self.upper), trusted: self.trusted[vertex] }
     }
 }

@@ -28,6 +28,7 @@
 //! # Ok::<(), doodl3::engine::EngineError>(())
 //! ```
 
+mod adaptive_map;
 mod basins;
 mod connections;
 mod continuation;
@@ -39,9 +40,11 @@ mod order_retraction;
 mod passes;
 mod point_map;
 mod reachability;
+mod refinement;
 mod scc;
 mod trim;
 
+pub use adaptive_map::AdaptiveMap;
 pub use basins::Fates;
 pub use connections::ReducedMorseGraph;
 pub use continuation::{Continuation, LEAST_OVERLAP, MorseRegion};
@@ -51,4 +54,5 @@ pub use multivalued_map::{BoxMap, Widening};
 pub use order_retraction::{Classes, Existence, OrderRetraction, Tile};
 pub use point_map::{CornerImages, Corners, Lattice, PointMap};
 pub use reachability::reachable_sets;
+pub use refinement::Refinement;
 pub use scc::Components;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::corner_hulls::corner_images;
 use super::{Corners, Digraph};
-use crate::engine::grid::{Cover, MAX_DIMENSION, Rect, UniformGrid};
+use crate::engine::grid::{Cover, Level, MAX_DIMENSION, Rect, UniformGrid};
 use crate::engine::{Control, EngineError, Mode};
 
 /// How boxes around corner images are made larger.
@@ -22,10 +22,10 @@ pub enum Widening<'a> {
 
 impl Widening<'_> {
     /// Length along an axis, for cells of this size.
-    pub(super) fn along(&self, grid: &UniformGrid, axis: usize) -> f64 {
+    pub(super) fn along(&self, level: &Level, axis: usize) -> f64 {
         match self {
             Self::None => 0.0,
-            Self::CellWidth => grid.cell_width(axis),
+            Self::CellWidth => level.cell_width(axis),
             Self::By(lengths) => lengths[axis],
         }
     }
@@ -65,7 +65,7 @@ impl Image {
     pub(super) fn new(cover: Cover, mode: Mode) -> Self {
         let exits = if cover.exits && mode == Mode::Full { EXITS } else { 0 };
         match cover.cells {
-            Some((first, last)) => Self { first: first | exits, last },
+            Some((first, last)) => Self { first: first as u32 | exits, last: last as u32 },
             None => Self { first: EMPTY | exits, last: 0 },
         }
     }
@@ -177,26 +177,12 @@ impl Digraph for BoxMap {
     }
 
     fn successors(&self, cell: u32, from: u32) -> Range<u32> {
-        let Some((first, last)) = self.image(cell) else { return 0..0 };
-        if self.grid.goes_across(first, last) {
-            let runs =
-                self.grid.split(first, last).map(|(first, last)| self.grid.next_run(first, last, from));
-            return runs.filter(|run| !run.is_empty()).min_by_key(|run| run.start).unwrap_or(0..0);
-        }
-        self.grid.next_run(first, last, from)
+        self.image(cell).map_or(0..0, |(first, last)| self.grid.next_run(first, last, from))
     }
 
     #[inline]
-    fn for_each_run(&self, cell: u32, mut visit: impl FnMut(Range<u32>)) {
-        let Some((first, last)) = self.image(cell) else { return };
-        if self.grid.goes_across(first, last) {
-            let mut run = self.successors(cell, 0);
-            while !run.is_empty() {
-                let next = run.end;
-                visit(run);
-                run = self.successors(cell, next);
-            }
-        } else {
+    fn for_each_run(&self, cell: u32, visit: impl FnMut(Range<u32>)) {
+        if let Some((first, last)) = self.image(cell) {
             self.grid.for_each_run(first, last, visit);
         }
     }
