@@ -167,7 +167,7 @@ pub struct Analysis {
     pub every: u32,
     /// The coordinates in which training is looked at.
     pub projection: ProjectionChoice,
-    /// Number of coordinates, 1 to 3.
+    /// Number of coordinates, 1 to 5.
     pub dimension: usize,
     /// How far apart, in steps, the two checkpoints of a pair are.
     pub lag: LagChoice,
@@ -284,7 +284,7 @@ sources:
   - directory: {path: x}
   - directory: {path: y/x, pattern: "{run}/{stp}.pt", rescan_every: 0s}
 model: {probe_batch: p.safetensors}
-analysis: {every: 0, dimension: 4, lag: {steps: 0}, surrogate: {enclosure: {confidence: 1.0}}, grid: {subdivisions: 40}}
+analysis: {every: 0, dimension: 6, lag: {steps: 0}, surrogate: {enclosure: {confidence: 1.0}}, grid: {subdivisions: 40}}
 detectors: {loss_spike: {threshold: -1.0}}
 "#;
         let error = parse(text, "doodl3.yaml").unwrap().validate(std::path::Path::new("")).unwrap_err();
@@ -301,8 +301,8 @@ detectors: {loss_spike: {threshold: -1.0}}
         hint: add `module: FILE` (TorchScript) or `architecture: [dense: {}, …]`
         analysis.every: 0 is no interval
         hint: write a number of checkpoints, such as 20
-        analysis.dimension: 4 coordinates cannot be analysed
-        hint: write 1, 2 or 3
+        analysis.dimension: 6 coordinates cannot be analysed
+        hint: write a number from 1 to 5
         analysis.lag: a lag of 0 steps maps each point to itself
         hint: write `auto`, `first_to_last` or `steps: N` with N > 0
         analysis.surrogate.enclosure: 1 is no confidence

@@ -198,10 +198,10 @@ impl Config {
             "write a number of checkpoints, such as 20",
         );
         check(
-            (1..=3).contains(&analysis.dimension),
+            (1..=5).contains(&analysis.dimension),
             "dimension",
             format!("{} coordinates cannot be analysed", analysis.dimension),
-            "write 1, 2 or 3",
+            "write a number from 1 to 5",
         );
         check(
             analysis.lag != LagChoice::Steps(0),

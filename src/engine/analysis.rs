@@ -37,7 +37,7 @@ pub struct Snapshot {
 pub struct Parameters {
     /// Coordinates in which training is looked at.
     pub projection: ProjectionChoice,
-    /// Number of coordinates, 1 to 3.
+    /// Number of coordinates, 1 to 5.
     pub dimension: usize,
     /// How far apart the two checkpoints of a pair are.
     pub lag: LagChoice,
@@ -63,14 +63,24 @@ impl Default for Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProjectionChoice {
-    /// The first that qualifies, in the order function space, PCA.
+    /// The first that qualifies: function space, also with the loss, relaxing directions (of few runs time-lagged
+    /// modes), PCA, selected weights.
     Auto,
     /// PCA of the predictions on the probe batch.
     FunctionSpace,
+    /// PCA of the predictions on the probe batch, and as the last coordinate the logarithm of the loss.
+    FunctionSpaceAndLoss,
+    /// The directions in weight space in which runs forget where they began: least variance between the last
+    /// checkpoints of the runs against that between the first.
+    RelaxingDirections,
+    /// The directions in weight space of largest autocorrelation from one checkpoint to the next.
+    TimeLaggedModes,
     /// PCA of the weights.
     Pca,
     /// The weights of largest standard deviation over the runs' last checkpoints (Eslami et al. 2021).
     SelectedWeights,
+    /// Directions in weight space drawn at random with this seed: what others must be better than.
+    Random(u64),
 }
 
 /// How to pair checkpoints of a run.
@@ -244,6 +254,8 @@ pub struct Candidate {
     pub displacement_skill: Vec<f64>,
     /// Share of the error of *persistence* (the next point is this point) that the surrogate removes.
     pub skill_over_persistence: f64,
+    /// The errors behind these figures.
+    pub errors: Errors,
     /// Typical motion in one lag, in cells, along the most moving axis.
     pub motion_cells: f64,
     /// Rank correlation (absolute) of the loss with its best prediction from the coordinates, where losses are known.
@@ -252,6 +264,24 @@ pub struct Candidate {
     pub qualifies: bool,
     /// If not, why, in plain words.
     pub reason: String,
+}
+
+/// Root mean square errors of the next point on runs left out, over all coordinates, each in units of its spread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Errors {
+    /// Of the surrogate.
+    pub surrogate: f64,
+    /// Of *persistence*: the next point is this point.
+    pub persistence: f64,
+    /// Of the *constant*: the next point is the mean of all next points.
+    pub constant: f64,
+}
+
+impl Errors {
+    /// Share of the squared error of the better of both baselines that the surrogate removes.
+    pub fn skill(&self) -> f64 {
+        1.0 - (self.surrogate / self.persistence.min(self.constant)).powi(2)
+    }
 }
 
 /// A run in the coordinates of an analysis.
@@ -362,6 +392,8 @@ pub struct Quality {
 pub struct LeftOut {
     /// Without predictions, where the coordinates are made from these; they are not drawn either.
     pub without_predictions: usize,
+    /// Without a loss whose logarithm can be taken, where that is a coordinate; they are not drawn either.
+    pub without_loss: usize,
     /// More than four times as far from the middle as the median run ever gets: runs that diverged.
     pub far: usize,
     /// Covered by an alert.

@@ -6,7 +6,7 @@ use super::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
     FEW_PAIRS, FEW_RUNS, MUCH_NEGLECTED,
 };
-use super::projection::Choice;
+use super::projection::{Choice, FEWEST_CHECKPOINTS};
 use super::quality::{Assessment, NOMINAL_COVERAGE};
 use super::statistics::median;
 use super::surrogate::{FittedMap, GaussianProcess};
@@ -200,6 +200,13 @@ impl Findings<'_> {
             let runs = if lag.runs == 1 { "one run".into() } else { format!("{} runs", lag.runs) };
             doubts.push(format!(
                 "the map was learned from {runs} only, so it is not known how a new run would behave"
+            ));
+        }
+        let checkpoints: usize =
+            self.paths().iter().map(|path| path.usable.iter().filter(|usable| **usable).count()).sum();
+        if lag.runs == 1 && checkpoints < FEWEST_CHECKPOINTS {
+            doubts.push(format!(
+                "of a single run at least {FEWEST_CHECKPOINTS} checkpoints are needed to tell its course from chance, and there are {checkpoints}: only the detectors speak"
             ));
         }
         if lag.pairs < FEW_PAIRS * self.fitted.dimension() {

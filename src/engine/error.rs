@@ -76,6 +76,40 @@ pub enum EngineError {
         /// Checkpoints in all.
         snapshots: usize,
     },
+    /// The loss was asked for as a coordinate, but is known too rarely.
+    #[error(
+        "only {found} of {snapshots} checkpoints have predictions and a loss above zero, which its logarithm needs: set up the evaluator, or choose the projection `function_space`"
+    )]
+    NoLosses {
+        /// Checkpoints with predictions and loss.
+        found: usize,
+        /// Checkpoints in all.
+        snapshots: usize,
+    },
+    /// Coordinates that are made from differences between runs were asked for, but there are few runs.
+    #[error(
+        "the projection {projection:?} compares runs, and only {found} have two checkpoints to learn from: wait for {needed} runs, or choose another projection"
+    )]
+    TooFewRuns {
+        /// The projection.
+        projection: ProjectionChoice,
+        /// Runs there are.
+        found: usize,
+        /// Runs it takes.
+        needed: usize,
+    },
+    /// Coordinates that are made from the order of checkpoints were asked for, but there are few.
+    #[error(
+        "the projection {projection:?} needs {needed} checkpoints to learn from, and there are {found}: wait for more, or choose another projection"
+    )]
+    TooFewCheckpoints {
+        /// The projection.
+        projection: ProjectionChoice,
+        /// Checkpoints there are.
+        found: usize,
+        /// Checkpoints it takes.
+        needed: usize,
+    },
     /// The features have fewer coordinates than asked for.
     #[error(
         "dimension {dimension} is more than the {available} coordinates that the {what} have: ask for fewer dimensions"
@@ -180,6 +214,9 @@ pub enum EngineError {
         /// What it must be.
         need: &'static str,
     },
+    /// A fixed projection and lag are needed, and one of them is `auto`.
+    #[error("projection and lag are to be scored, and one of them is `auto`: fix both")]
+    LeftOpen,
     /// A covariance matrix that no rounding error explains is not positive definite.
     #[error(
         "the covariance matrix of {pairs} pairs cannot be factorised: points coincide; choose another lag or projection"

@@ -51,7 +51,7 @@ pub fn analyze(
     let group = Group::new(runs)?;
 
     control.report("projection", 0.0);
-    let choice = choose(&group, parameters, control)?;
+    let choice = choose(group, parameters, control)?;
 
     control.report("surrogate", 0.0);
     let surrogate = &parameters.surrogate;
@@ -88,6 +88,29 @@ pub fn analyze(
         assessment,
     }
     .describe(control)
+}
+
+/// How well coordinates at a lag predict fresh runs: both are fixed in the parameters, the coordinates, the map and its
+/// smoothness are learned from `runs` alone, and the figures are taken on `fresh`. So what an automatic choice is worth
+/// can be measured on runs that took no part in it, beside everything that it might have chosen.
+///
+/// # Errors
+/// As [`analyze`]; [`EngineError::LeftOpen`].
+pub fn score(
+    runs: &[RunSeries],
+    fresh: &[RunSeries],
+    parameters: &Parameters,
+    control: &Control,
+) -> Result<Candidate, EngineError> {
+    check(parameters)?;
+    if parameters.projection == ProjectionChoice::Auto || parameters.lag == LagChoice::Auto {
+        return Err(EngineError::LeftOpen);
+    }
+    let mut names: Vec<&str> = fresh.iter().map(|run| run.run.as_str()).collect();
+    names.sort_unstable();
+    let all: Vec<RunSeries> = runs.iter().chain(fresh).cloned().collect();
+    let group = Group::new(&all)?.reserving(|run| names.binary_search(&run).is_ok());
+    projection::score(&group, parameters, control)
 }
 
 /// Refuses parameters before memory is taken.

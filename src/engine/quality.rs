@@ -6,7 +6,7 @@ use super::random::{Random, spread_sample};
 use super::statistics::{mean, normal_upper_quantile};
 use super::surrogate::FittedMap;
 use super::trajectories::Pairs;
-use super::{Control, EngineError, Hyperparameters, SurrogateParameters};
+use super::{Control, EngineError, Errors, Hyperparameters, SurrogateParameters};
 
 /// Coverage at which intervals are checked.
 pub(super) const NOMINAL_COVERAGE: f64 = 0.9;
@@ -26,6 +26,7 @@ pub(super) struct Assessment {
     pub(super) displacement_skill: Vec<f64>,
     /// Share of the squared error of persistence that is removed, over all coordinates, each in units of its spread.
     pub(super) skill_over_persistence: f64,
+    pub(super) errors: Errors,
     pub(super) negative_log_predictive_density: f64,
     pub(super) coverage: f64,
     /// Runs that were left out.
@@ -149,10 +150,18 @@ fn summary(tests: &[Test], dimension: usize) -> Assessment {
     let scaled =
         |of: fn(&Test) -> &Vec<f64>| (0..dimension).map(|axis| total(of, axis) / scale(axis)).sum::<f64>();
     let values: f64 = tests.iter().map(|test| test.values as f64).sum();
+    let [model, constant, persistence] =
+        [scaled(|test| &test.model), scaled(|test| &test.constant), scaled(|test| &test.persistence)];
+    let in_spreads = |squares: f64| (squares / dimension as f64).sqrt();
     Assessment {
         skill: skill(|test| &test.constant),
         displacement_skill: skill(|test| &test.constant_displacement),
-        skill_over_persistence: removed(scaled(|test| &test.model), scaled(|test| &test.persistence)),
+        skill_over_persistence: removed(model, persistence),
+        errors: Errors {
+            surrogate: in_spreads(model),
+            persistence: in_spreads(persistence),
+            constant: in_spreads(constant),
+        },
         negative_log_predictive_density: tests.iter().map(|test| test.density).sum::<f64>() / values,
         coverage: tests.iter().map(|test| test.inside as f64).sum::<f64>() / values,
         runs: 0,

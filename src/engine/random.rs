@@ -23,6 +23,13 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// Standard normal (Box and Muller 1958).
+    pub(super) fn normal(&mut self) -> f64 {
+        // 1 − u is never zero
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (2.0 * std::f64::consts::PI * self.uniform()).cos()
+    }
+
     /// Puts the items into random order.
     pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -60,6 +67,17 @@ mod tests {
         assert_eq!(sample, spread_sample(1000, 64, 7));
         assert_ne!(sample, spread_sample(1000, 64, 8));
         assert_eq!(spread_sample(3, 64, 7), [0, 1, 2]);
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_zero_and_variance_one() {
+        let mut random = Random::new(3);
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for _ in 0..20_000 {
+            let x = random.normal();
+            (sum, squares) = (sum + x, squares + x * x);
+        }
+        assert!((sum / 20_000.0).abs() < 0.03 && (squares / 20_000.0 - 1.0).abs() < 0.03);
     }
 
     #[test]

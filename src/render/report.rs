@@ -318,7 +318,7 @@ fn picture_words(analysis: &Analysis, pictures: &Pictures) -> PictureWords {
             "Each grey line is a run, from its hollow first point to its filled last one. The tint behind it tells where training ends from there; hatched is where there was too little to learn from."
         }
         _ => {
-            "The same space from three sides. A tint is shown where all trusted cells behind one another agree; hatched is where there was too little to learn from."
+            "The space of the first three coordinates from three sides. A tint is shown where all trusted cells behind one another agree; hatched is where there was too little to learn from."
         }
     };
     PictureWords {

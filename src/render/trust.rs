@@ -49,6 +49,7 @@ pub(super) struct CandidateRow {
     skill: String,
     displacement: String,
     persistence: String,
+    errors: String,
     motion: String,
     loss: String,
     verdict: String,
@@ -57,11 +58,14 @@ pub(super) struct CandidateRow {
 /// What the table of candidates shows.
 pub(super) fn candidates_caption() -> String {
     format!(
-        "Coordinates and lags were tried in this order, and the first that is good enough is taken; if none is, the best. \
+        "Coordinates were tried in this order, and the first that are good enough are taken, at the shortest lag at which they \
+         are; what the models predict with the loss only where that adds to the skill. The others follow at the lag that was \
+         taken. If none is good enough, what predicts best is taken. \
          Whole runs that were left out have to be predicted better than by three simple guesses: that the next point is the \
          mean of all, that all move alike (for each coordinate R\u{b2} at least {LEAST_SKILL}; 0 is no better, 1 is perfect), \
          and that nothing moves (at least {} of its error removed). Runs have to move by {LEAST_MOTION} cells or more in one \
-         lag, and the coordinates to tell the loss (rank correlation at least {LEAST_LOSS_CORRELATION}).",
+         lag, and the coordinates to tell the loss (rank correlation at least {LEAST_LOSS_CORRELATION}). Errors are root mean \
+         squares of the next point, in units of its spread.",
         percent(LEAST_SKILL_OVER_PERSISTENCE)
     )
 }
@@ -202,12 +206,13 @@ pub(super) fn candidates(analysis: &Analysis) -> Vec<CandidateRow> {
         skill: each(&candidate.skill),
         displacement: each(&candidate.displacement_skill),
         persistence: percent(candidate.skill_over_persistence),
+        errors: each(&[candidate.errors.surrogate, candidate.errors.persistence, candidate.errors.constant]),
         motion: figure(candidate.motion_cells),
         loss: candidate.loss_correlation.map_or_else(|| "unknown".to_owned(), figure),
         verdict: match (chosen == Some(at), candidate.qualifies) {
             (true, true) => "taken".to_owned(),
             (true, false) => format!("taken, since none is good enough: {}", candidate.reason),
-            (false, true) => "good enough".to_owned(),
+            (false, true) => "good enough, but later in the order".to_owned(),
             (false, false) => candidate.reason.clone(),
         },
     };
@@ -219,8 +224,16 @@ pub(super) fn projection_words(kind: ProjectionChoice) -> &'static str {
     match kind {
         ProjectionChoice::Auto => "chosen by the data",
         ProjectionChoice::FunctionSpace => "what the model predicts on the probe batch",
+        ProjectionChoice::FunctionSpaceAndLoss => {
+            "what the model predicts on the probe batch, and the logarithm of its loss"
+        }
+        ProjectionChoice::RelaxingDirections => {
+            "the directions of the weights in which runs forget where they began"
+        }
+        ProjectionChoice::TimeLaggedModes => "the directions of the weights that change most slowly",
         ProjectionChoice::Pca => "principal components of the weights",
         ProjectionChoice::SelectedWeights => "the weights that differ most at the end",
+        ProjectionChoice::Random(_) => "random directions of the weights",
     }
 }
 
@@ -228,6 +241,7 @@ pub(super) fn projection_words(kind: ProjectionChoice) -> &'static str {
 fn left_out(left_out: &LeftOut) -> String {
     let parts: Vec<String> = [
         (left_out.without_predictions, "without predictions"),
+        (left_out.without_loss, "without a loss"),
         (left_out.far, "far outside, of runs that diverged"),
         (left_out.disturbed, "covered by an alert"),
     ]

@@ -9,7 +9,6 @@
 use rayon::prelude::*;
 
 use super::Coordinates;
-use super::choice::is_reserved;
 use crate::engine::limits::{
     LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
 };
@@ -23,48 +22,35 @@ use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Pa
 /// Least length scale while candidates are compared, in spreads of the inputs.
 const LEAST_SCALE: f64 = 0.5;
 
-/// A candidate, its hyperparameters, and how it compares with others.
-pub(super) struct Tried {
-    pub(super) candidate: Candidate,
-    pub(super) hyperparameters: Vec<Hyperparameters>,
-    /// How many of the conditions hold, then how well the next point is predicted.
-    merit: (usize, f64),
-}
-
-impl Tried {
-    /// Learns from `pairs` and tests on the parts of them that are left out in turn.
-    pub(super) fn new(
-        coordinates: &Coordinates<'_>,
-        pairs: &Pairs,
-        splits: &[Split],
-        loss_correlation: Option<f64>,
-        parameters: &Parameters,
-        control: &Control,
-    ) -> Result<Self, EngineError> {
-        let surrogate = &parameters.surrogate;
-        let search = Search { quick: true, least_scale: LEAST_SCALE, start: None };
-        let hyperparameters = FittedMap::hyperparameters(pairs, surrogate, search, control)?;
-        let assessment = assess(pairs, splits, surrogate, &hyperparameters, control)?;
-        let motion_cells = motion_in_cells(coordinates, pairs, parameters);
-        let reasons = shortcomings(&assessment, motion_cells, loss_correlation);
-        let merit = (usize::MAX - reasons.len(), smallest(&assessment.displacement_skill));
-        let candidate = Candidate {
-            projection: coordinates.projection.kind,
-            lag_steps: pairs.lag().steps,
-            skill: assessment.skill,
-            displacement_skill: assessment.displacement_skill,
-            skill_over_persistence: assessment.skill_over_persistence,
-            motion_cells,
-            loss_correlation,
-            qualifies: reasons.is_empty(),
-            reason: reasons.join("; "),
-        };
-        Ok(Self { candidate, hyperparameters, merit })
-    }
-
-    pub(super) fn beats(&self, other: &Self) -> bool {
-        self.merit.0 > other.merit.0 || self.merit.0 == other.merit.0 && self.merit.1 > other.merit.1
-    }
+/// What a combination is worth, and its hyperparameters: smoothness is learned from `learned` of the pairs, and the parts
+/// of all pairs that are left out are predicted in turn.
+pub(super) fn assess_candidate(
+    coordinates: &Coordinates<'_>,
+    learned: &Pairs,
+    (pairs, splits): (&Pairs, &[Split]),
+    loss_correlation: Option<f64>,
+    parameters: &Parameters,
+    control: &Control,
+) -> Result<(Candidate, Vec<Hyperparameters>), EngineError> {
+    let surrogate = &parameters.surrogate;
+    let search = Search { quick: true, least_scale: LEAST_SCALE, start: None };
+    let hyperparameters = FittedMap::hyperparameters(learned, surrogate, search, control)?;
+    let assessment = assess(pairs, splits, surrogate, &hyperparameters, control)?;
+    let motion_cells = motion_in_cells(coordinates, learned, parameters);
+    let reasons = shortcomings(&assessment, motion_cells, loss_correlation);
+    let candidate = Candidate {
+        projection: coordinates.projection.kind,
+        lag_steps: pairs.lag().steps,
+        skill: assessment.skill,
+        displacement_skill: assessment.displacement_skill,
+        skill_over_persistence: assessment.skill_over_persistence,
+        errors: assessment.errors,
+        motion_cells,
+        loss_correlation,
+        qualifies: reasons.is_empty(),
+        reason: reasons.join("; "),
+    };
+    Ok((candidate, hyperparameters))
 }
 
 fn smallest(values: &[f64]) -> f64 {
@@ -129,10 +115,10 @@ const NEIGHBOURS: usize = 8;
 
 /// Rank correlation of the loss with the mean loss of the nearest points of other runs (of a single run, of its other
 /// points); `None` where fewer than half of the points have a loss, or there are too few of them.
-pub(super) fn loss_correlation(paths: &[Path<'_>], reserved: &[&str]) -> Option<f64> {
+pub(super) fn loss_correlation(paths: &[Path<'_>]) -> Option<f64> {
     let mut known: Vec<(usize, &[f64], f64)> = Vec::new();
     let mut points = 0;
-    for (number, path) in paths.iter().enumerate().filter(|(_, path)| !is_reserved(path, reserved)) {
+    for (number, path) in paths.iter().enumerate().filter(|(_, path)| !path.reserved) {
         for (place, point) in path.points.rows().enumerate().filter(|(place, _)| path.usable[*place]) {
             points += 1;
             known.extend(path.losses[place].map(|loss| (number, point, loss)));

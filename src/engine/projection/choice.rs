@@ -1,15 +1,16 @@
 //! Which projection and lag to use, where that is left to us, and how smooth the map is.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::candidate::{Tried, loss_correlation};
-use super::{Coordinates, function_space, project};
+use super::candidate::{assess_candidate, loss_correlation};
+use super::{Coordinates, function_space, project, relaxing};
+use crate::engine::limits::LEAST_LOSS_CORRELATION;
 use crate::engine::quality::{Assessment, Split, assess, folds};
 use crate::engine::random::Random;
 use crate::engine::surrogate::{FittedMap, Search};
-use crate::engine::trajectories::{Group, Pairs, Path, common_stride, longest_span, pairs};
+use crate::engine::trajectories::{Features, Group, Pairs, Path, common_stride, longest_span, pairs};
 use crate::engine::{
     Candidate, Control, EngineError, Hyperparameters, LagChoice, Parameters, PriorMean, ProjectionChoice,
     SurrogateParameters,
@@ -31,6 +32,31 @@ const LEAST_SCALES: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
 /// What a smoother map may lose in log predictive density, in nats for each coordinate, before a less smooth one is
 /// preferred.
 const SMOOTHNESS_TOLERANCE: f64 = 0.03;
+
+/// What a variant of a projection must add to the skill of a simpler one to be preferred.
+const LEAST_HELP: f64 = 0.05;
+
+/// A combination of projection and lag that was tried.
+struct Tried<'a> {
+    coordinates: Arc<Coordinates<'a>>,
+    pairs: Pairs,
+    /// Pairs of runs that take part in the choice, and of those that do not.
+    split: Split,
+    candidate: Candidate,
+    hyperparameters: Vec<Hyperparameters>,
+}
+
+impl Tried<'_> {
+    /// Whether it tells the loss, where another does not, or predicts better than another that does too. To be better than
+    /// both baselines cannot be had by a long lag or a constant coordinate, to which they adapt.
+    fn beats(&self, other: &Self) -> bool {
+        let merit = |tried: &Self| {
+            let told = tried.candidate.loss_correlation.is_none_or(|loss| loss >= LEAST_LOSS_CORRELATION);
+            (told, tried.candidate.errors.skill())
+        };
+        merit(self) > merit(other)
+    }
+}
 
 /// The coordinates and pairs of an analysis.
 #[derive(Debug)]
@@ -83,18 +109,19 @@ impl Choice<'_> {
 }
 
 /// Chooses projection and lag, as far as the parameters leave them open: the first projection that qualifies, at its
-/// shortest qualifying lag. If nothing qualifies, what meets most conditions.
+/// shortest qualifying lag. The projections that come after it are tried at that lag alone, so that it can be told what
+/// was passed over. If nothing qualifies, what predicts best
+/// is taken.
 ///
 /// # Errors
 /// Those of [`project`] and [`pairs`] where nothing is possible.
 pub(in crate::engine) fn choose<'a>(
-    group: &Group<'a>,
+    group: Group<'a>,
     parameters: &Parameters,
     control: &Control,
 ) -> Result<Choice<'a>, EngineError> {
-    let mut possible = projections(group, parameters, control)?;
     if parameters.projection != ProjectionChoice::Auto && parameters.lag != LagChoice::Auto {
-        let coordinates = possible.swap_remove(0);
+        let coordinates = project(&group, parameters.projection, parameters.dimension, control)?;
         let pairs = pairs(&coordinates.paths, parameters.dimension, parameters.lag)?;
         let split = ((0..pairs.len()).collect(), Vec::new());
         return Ok(Choice {
@@ -107,122 +134,154 @@ pub(in crate::engine) fn choose<'a>(
         });
     }
 
-    let reserved = reserved(group);
-    let mut combinations = combinations(&possible, &reserved, parameters)?;
-    let loss_correlations: Vec<Option<f64>> =
-        possible.iter().map(|coordinates| loss_correlation(&coordinates.paths, &reserved)).collect();
-    let done = AtomicUsize::new(0);
-    let mut tried: Vec<Tried> = combinations
-        .par_iter()
-        .map(|Combination { projection, pairs, split }| {
-            let (coordinates, own) = (&possible[*projection], pairs.select(&split.0));
-            let splits = folds(&own, QUICK_FOLDS);
-            let tried =
-                Tried::new(coordinates, &own, &splits, loss_correlations[*projection], parameters, control)?;
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            control.report("choice", done as f64 / combinations.len() as f64);
-            Ok(tried)
-        })
-        .collect::<Result<_, EngineError>>()?;
-    let best = tried.iter().position(|tried| tried.candidate.qualifies).unwrap_or_else(|| {
-        let better = |best: usize, other: usize| if tried[other].beats(&tried[best]) { other } else { best };
-        (0..tried.len()).reduce(better).unwrap_or(0)
-    });
-    let Combination { projection, pairs, split } = combinations.swap_remove(best);
-    let shortcomings = (!tried[best].candidate.qualifies).then(|| tried[best].candidate.reason.clone());
-    let start = Some(std::mem::take(&mut tried[best].hyperparameters));
-    let candidates = tried.into_iter().map(|tried| tried.candidate).collect();
+    let reserved = reserved(&group);
+    let group = group.reserving(|run| reserved.binary_search(&run).is_ok());
+    let families = in_question(&group, parameters.projection);
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut best: Option<Tried<'a>> = None;
+    let mut failure = None;
+    for (number, family) in families.iter().enumerate() {
+        control.report("choice", number as f64 / families.len() as f64);
+        let taken = best.as_ref().filter(|best| best.candidate.qualifies);
+        let lag = match (parameters.lag, taken) {
+            (LagChoice::Auto, Some(taken)) => LagChoice::Steps(taken.candidate.lag_steps),
+            (asked, _) => asked,
+        };
+        let is_taken = taken.is_some();
+        let mut tried = Vec::new();
+        for &kind in family {
+            match try_all(&group, kind, lag, parameters, control) {
+                Ok(found) => tried.extend(found),
+                Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        candidates.extend(tried.iter().map(|tried| tried.candidate.clone()));
+        if !is_taken {
+            best = better(best, tried);
+        }
+    }
+    let Some(Tried { coordinates, pairs, split, candidate, hyperparameters, .. }) = best else {
+        return Err(failure.unwrap_or(EngineError::NoRuns));
+    };
     Ok(Choice {
-        coordinates: possible.swap_remove(projection),
+        coordinates: Arc::unwrap_or_clone(coordinates),
         pairs,
+        shortcomings: (!candidate.qualifies).then_some(candidate.reason),
         candidates,
-        shortcomings,
-        start,
+        start: Some(hyperparameters),
         split,
     })
 }
 
-/// The projections that come into question, in order of preference.
-fn projections<'a>(
-    group: &Group<'a>,
-    parameters: &Parameters,
-    control: &Control,
-) -> Result<Vec<Coordinates<'a>>, EngineError> {
-    let kinds = match parameters.projection {
-        ProjectionChoice::Auto if function_space::is_possible(group) => {
-            vec![ProjectionChoice::FunctionSpace, ProjectionChoice::Pca]
+/// The projections that come into question, in order of preference; those that are variants of one another together,
+/// the simplest first.
+fn in_question(group: &Group<'_>, asked: ProjectionChoice) -> Vec<Vec<ProjectionChoice>> {
+    if asked != ProjectionChoice::Auto {
+        return vec![vec![asked]];
+    }
+    let mut function_space = Vec::new();
+    for (kind, features) in [
+        (ProjectionChoice::FunctionSpace, Features::Predictions),
+        (ProjectionChoice::FunctionSpaceAndLoss, Features::PredictionsWithLoss),
+    ] {
+        if function_space::count(group, features) > 1 {
+            function_space.push(kind);
         }
-        ProjectionChoice::Auto => vec![ProjectionChoice::Pca],
-        fixed => vec![fixed],
+    }
+    let slow = if group.runs().len() < relaxing::FEWEST_RUNS {
+        ProjectionChoice::TimeLaggedModes
+    } else {
+        ProjectionChoice::RelaxingDirections
     };
-    let mut possible = Vec::new();
-    let mut failure = None;
-    for kind in kinds {
-        match project(group, kind, parameters.dimension, control) {
-            Ok(coordinates) => possible.push(coordinates),
-            Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
-    match failure {
-        Some(error) if possible.is_empty() => Err(error),
-        _ => Ok(possible),
-    }
+    vec![function_space, vec![slow], vec![ProjectionChoice::Pca], vec![ProjectionChoice::SelectedWeights]]
 }
 
-/// A projection (its number) and the pairs at one lag.
+/// Of variants of one projection, the first that qualifies at the shortest lag at which any of them does, or a later
+/// one that predicts clearly better there. If none qualifies, what predicts best, of these and `before`.
+fn better<'a>(before: Option<Tried<'a>>, tried: Vec<Tried<'a>>) -> Option<Tried<'a>> {
+    let qualified = || tried.iter().enumerate().filter(|(_, tried)| tried.candidate.qualifies);
+    let Some(shortest) = qualified().map(|(_, tried)| tried.candidate.lag_steps).min() else {
+        return before
+            .into_iter()
+            .chain(tried)
+            .reduce(|best, other| if other.beats(&best) { other } else { best });
+    };
+    let skill = |at: usize| tried[at].candidate.errors.skill();
+    let taken = qualified()
+        .filter(|(_, tried)| tried.candidate.lag_steps == shortest)
+        .map(|(at, _)| at)
+        .reduce(|best, other| if skill(other) > skill(best) + LEAST_HELP { other } else { best })?;
+    tried.into_iter().nth(taken)
+}
+
+/// The pairs at one lag.
 struct Combination {
-    projection: usize,
     pairs: Pairs,
     /// Pairs of runs that take part in the choice, and of those that do not.
     split: Split,
 }
 
+/// Tries a projection at all lags.
+fn try_all<'a>(
+    group: &Group<'a>,
+    kind: ProjectionChoice,
+    lag: LagChoice,
+    parameters: &Parameters,
+    control: &Control,
+) -> Result<Vec<Tried<'a>>, EngineError> {
+    let coordinates = Arc::new(project(group, kind, parameters.dimension, control)?);
+    let combinations = combinations(&coordinates.paths, lag, parameters)?;
+    let loss_correlation = loss_correlation(&coordinates.paths);
+    let try_one = |Combination { pairs, split }: Combination| {
+        let own = pairs.select(&split.0);
+        let splits = folds(&own, QUICK_FOLDS);
+        let (candidate, hyperparameters) =
+            assess_candidate(&coordinates, &own, (&own, &splits), loss_correlation, parameters, control)?;
+        Ok(Tried { coordinates: Arc::clone(&coordinates), pairs, split, candidate, hyperparameters })
+    };
+    combinations.into_par_iter().map(try_one).collect()
+}
+
 fn combinations(
-    possible: &[Coordinates<'_>],
-    reserved: &[&str],
+    paths: &[Path<'_>],
+    lag: LagChoice,
     parameters: &Parameters,
 ) -> Result<Vec<Combination>, EngineError> {
-    let mut combinations = Vec::new();
-    let mut failure = None;
-    for (projection, coordinates) in possible.iter().enumerate() {
-        let paths = &coordinates.paths;
-        let mut add = |lag, fewest| match pairs(paths, parameters.dimension, lag) {
-            Ok(pairs) if pairs.len() >= fewest => {
-                let is_reserved = |&number: &usize| is_reserved(&paths[pairs.path[number]], reserved);
-                let (kept, own): (Vec<usize>, Vec<usize>) = (0..pairs.len()).partition(is_reserved);
-                // with few pairs nothing can be put by
-                let split = if kept.is_empty() || own.len() < FEWEST_PAIRS {
-                    ((0..pairs.len()).collect(), Vec::new())
-                } else {
-                    (own, kept)
-                };
-                combinations.push(Combination { projection, pairs, split });
-                true
-            }
-            Ok(_few) => false,
-            Err(error) => {
-                failure = Some(error);
-                false
-            }
+    let at = |lag| -> Result<Combination, EngineError> {
+        let pairs = pairs(paths, parameters.dimension, lag)?;
+        let (kept, own): (Vec<usize>, Vec<usize>) =
+            (0..pairs.len()).partition(|&number| paths[pairs.path[number]].reserved);
+        // with few pairs nothing can be put by
+        let split = if kept.is_empty() || own.len() < FEWEST_PAIRS {
+            ((0..pairs.len()).collect(), Vec::new())
+        } else {
+            (own, kept)
         };
-        match parameters.lag {
-            LagChoice::Auto => {
-                let found =
-                    ladder(paths).into_iter().filter(|&lag| add(LagChoice::Steps(lag), FEWEST_PAIRS)).count();
-                if found == 0 {
-                    add(LagChoice::Steps(common_stride(paths).unwrap_or(1)), 1);
-                }
-            }
-            fixed => {
-                add(fixed, 1);
-            }
-        }
+        Ok(Combination { pairs, split })
+    };
+    if lag != LagChoice::Auto {
+        return Ok(vec![at(lag)?]);
     }
-    match failure {
-        Some(error) if combinations.is_empty() => Err(error),
-        _ => Ok(combinations),
-    }
+    let enough = |combination: &Combination| combination.pairs.len() >= FEWEST_PAIRS;
+    let all: Vec<Combination> =
+        ladder(paths).into_iter().filter_map(|lag| at(LagChoice::Steps(lag)).ok()).filter(enough).collect();
+    if all.is_empty() { Ok(vec![at(LagChoice::Steps(common_stride(paths).unwrap_or(1)))?]) } else { Ok(all) }
+}
+
+/// How well a projection and a lag predict runs that took no part in anything: the coordinates and the map are learned
+/// from the runs of `group` that are not kept back, the figures taken on those that are.
+pub(in crate::engine) fn score(
+    group: &Group<'_>,
+    parameters: &Parameters,
+    control: &Control,
+) -> Result<Candidate, EngineError> {
+    let coordinates = project(group, parameters.projection, parameters.dimension, control)?;
+    let Combination { pairs, split } =
+        combinations(&coordinates.paths, parameters.lag, parameters)?.swap_remove(0);
+    let own = pairs.select(&split.0);
+    let correlation = loss_correlation(&coordinates.paths);
+    Ok(assess_candidate(&coordinates, &own, (&pairs, &[split]), correlation, parameters, control)?.0)
 }
 
 /// Multiples 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, … of the common stride, up to half the longest run.
@@ -244,11 +303,6 @@ fn reserved<'a>(group: &Group<'a>) -> Vec<&'a str> {
     runs.truncate(runs.len() / 4);
     runs.sort_unstable();
     runs
-}
-
-/// Whether a run takes no part in the choice.
-pub(super) fn is_reserved(path: &Path<'_>, reserved: &[&str]) -> bool {
-    reserved.binary_search(&path.run.run.as_str()).is_ok()
 }
 
 /// The largest least length scale at which runs left out are predicted as well as at any other.
@@ -284,6 +338,7 @@ mod tests {
         let steps: Vec<u64> = (0..46).map(|i| i * 10).collect();
         let path = Path {
             run: &run,
+            reserved: false,
             points: Points::from_rows(1, steps.iter().map(|&step| [step as f64])),
             losses: vec![None; steps.len()],
             usable: vec![true; steps.len()],

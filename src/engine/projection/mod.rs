@@ -2,15 +2,20 @@
 
 mod candidate;
 mod choice;
+mod directions;
 mod function_space;
+mod generalised_eigen;
 mod pca;
+mod random_directions;
+mod relaxing;
 mod selected_weights;
+mod time_lagged;
 
-pub(super) use choice::{Choice, choose};
+pub(super) use choice::{Choice, choose, score};
+pub(super) use time_lagged::FEWEST_CHECKPOINTS;
 
-use super::trajectories::{Features, Group, Path};
+use super::trajectories::{Features, Group, Path, Row, Rows};
 use super::{Control, EngineError, LeftOut, Points, Projection, ProjectionChoice};
-use crate::engine::trajectories::Rows;
 
 /// The runs in the coordinates of a projection.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,15 +25,7 @@ pub(super) struct Coordinates<'a> {
     pub(super) left_out: LeftOut,
 }
 
-/// Linear coordinates: how a point is found from features, what the axes are called, and the share of variance along
-/// each, over the snapshots that may be learned from.
-struct Linear {
-    points: Points,
-    axes: Vec<String>,
-    explained_variance: Vec<f64>,
-}
-
-/// Projects a group.
+/// Projects a group. What the coordinates are is learned from the snapshots of runs that are not kept back.
 ///
 /// # Errors
 /// Where the features are missing or too few; [`EngineError::IdenticalPoints`] if the points coincide along an axis.
@@ -38,46 +35,90 @@ pub(super) fn project<'a>(
     dimension: usize,
     control: &Control,
 ) -> Result<Coordinates<'a>, EngineError> {
-    let (rows, linear) = match kind {
-        ProjectionChoice::FunctionSpace => {
-            let rows = function_space::rows(group)?;
-            let linear = pca::principal_components(&rows, Features::Predictions, dimension, control)?;
-            (rows, linear)
+    let features = match kind {
+        ProjectionChoice::FunctionSpace => Features::Predictions,
+        ProjectionChoice::FunctionSpaceAndLoss => Features::PredictionsWithLoss,
+        _ => Features::Weights,
+    };
+    let rows = match features {
+        Features::Weights => group.rows(features)?,
+        _ => function_space::rows(group, features)?,
+    };
+    let (all, teaching): (Vec<&Row<'_>>, _) = (rows.rows.iter().collect(), rows.teaching());
+    let available = all[0].features.len();
+    if available < dimension {
+        return Err(EngineError::TooFewCoordinates { dimension, available, what: features.name() });
+    }
+    let component = |number: usize| format!("{}, component {number}", features.name());
+    let named = |name: fn(usize) -> String| (1..=dimension).map(name).collect::<Vec<String>>();
+    let (directions, axes) = match kind {
+        ProjectionChoice::Auto | ProjectionChoice::FunctionSpace | ProjectionChoice::Pca => {
+            let components = pca::principal_components(&teaching, dimension, control)?;
+            (components, (1..=dimension).map(component).collect())
+        }
+        ProjectionChoice::FunctionSpaceAndLoss => {
+            let points = function_space::components_and_loss(&all, &teaching, dimension, control)?;
+            let axes = (1..dimension).map(component).chain(["log loss".to_owned()]).collect();
+            return Coordinates::new(group, kind, &rows, &points, axes, control);
+        }
+        ProjectionChoice::RelaxingDirections => {
+            let directions = relaxing::relaxing_directions(&teaching, dimension, control)?;
+            (directions, named(|number| format!("weights, relaxing direction {number}")))
+        }
+        ProjectionChoice::TimeLaggedModes => {
+            let modes = time_lagged::time_lagged_modes(&teaching, dimension, control)?;
+            (modes, named(|number| format!("weights, slow mode {number}")))
+        }
+        ProjectionChoice::Random(seed) => {
+            let directions = random_directions::random_directions(&teaching, dimension, seed);
+            (directions, named(|number| format!("weights, random direction {number}")))
         }
         ProjectionChoice::SelectedWeights => {
-            let rows = group.rows(Features::Weights)?;
-            let linear = selected_weights::most_spread(&rows, dimension)?;
-            (rows, linear)
-        }
-        ProjectionChoice::Pca | ProjectionChoice::Auto => {
-            let rows = group.rows(Features::Weights)?;
-            let linear = pca::principal_components(&rows, Features::Weights, dimension, control)?;
-            (rows, linear)
+            let weights = selected_weights::most_spread(&teaching, dimension);
+            let points = selected_weights::selected(&all, &weights);
+            let axes = weights.iter().map(|weight| format!("weight {weight}")).collect();
+            return Coordinates::new(group, kind, &rows, &points, axes, control);
         }
     };
-    let coordinates = Coordinates::new(group, kind, &rows, linear);
-    coordinates.check_spread()?;
-    Ok(coordinates)
+    let points = directions.project(&all, dimension, control)?;
+    Coordinates::new(group, kind, &rows, &points, axes, control)
 }
 
 impl<'a> Coordinates<'a> {
-    fn new(group: &Group<'a>, kind: ProjectionChoice, rows: &Rows<'a>, linear: Linear) -> Self {
-        let Linear { points, axes, explained_variance } = linear;
+    /// Splits the points of all rows into paths.
+    ///
+    /// # Errors
+    /// [`EngineError::IdenticalPoints`], [`EngineError::Cancelled`].
+    fn new(
+        group: &Group<'a>,
+        kind: ProjectionChoice,
+        rows: &Rows<'a>,
+        points: &Points,
+        axes: Vec<String>,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let usable: Vec<usize> = (0..rows.rows.len()).filter(|&i| rows.rows[i].usable).collect();
+        let usable_rows: Vec<&Row<'_>> = usable.iter().map(|&i| &rows.rows[i]).collect();
+        let explained_variance =
+            directions::explained_variance(&usable_rows, &points.select(&usable), control)?;
         let paths = group.runs().iter().enumerate().map(|(number, &run)| {
             let own = || rows.rows.iter().zip(points.rows()).filter(move |(row, _)| row.run == number);
             Path {
                 run,
+                reserved: group.is_reserved(number),
                 steps: own().map(|(row, _)| row.snapshot.step).collect(),
                 points: Points::from_rows(points.dimension(), own().map(|(_, point)| point)),
                 losses: own().map(|(row, _)| row.snapshot.loss.filter(|loss| loss.is_finite())).collect(),
                 usable: own().map(|(row, _)| row.usable).collect(),
             }
         });
-        Self {
+        let coordinates = Self {
             projection: Projection { kind, axes, explained_variance },
             paths: paths.filter(|path| !path.steps.is_empty()).collect(),
             left_out: rows.left_out,
-        }
+        };
+        coordinates.check_spread()?;
+        Ok(coordinates)
     }
 
     /// Number of coordinates.

@@ -12,6 +12,8 @@ use super::{Points, RunSeries};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Path<'a> {
     pub(super) run: &'a RunSeries,
+    /// Whether the run is kept back from the choice of coordinates and lag.
+    pub(super) reserved: bool,
     pub(super) steps: Vec<u64>,
     pub(super) points: Points,
     pub(super) losses: Vec<Option<f64>>,

@@ -158,6 +158,7 @@ mod tests {
     fn path<'a>(run: &'a RunSeries, steps: &[u64]) -> Path<'a> {
         Path {
             run,
+            reserved: false,
             steps: steps.to_vec(),
             points: Points::from_rows(1, steps.iter().map(|&step| [step as f64])),
             losses: vec![None; steps.len()],

@@ -14,6 +14,8 @@ const MIDDLE_SAMPLE: usize = 256;
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Group<'a> {
     runs: Vec<&'a RunSeries>,
+    /// Whether a run is kept back: it has no say in the choice of coordinates and lag, nor in what the coordinates are.
+    reserved: Vec<bool>,
 }
 
 /// Which vectors of the snapshots are looked at.
@@ -21,6 +23,8 @@ pub(in crate::engine) struct Group<'a> {
 pub(in crate::engine) enum Features {
     Weights,
     Predictions,
+    /// Predictions, where the loss is known too and has a logarithm.
+    PredictionsWithLoss,
 }
 
 /// A snapshot with features.
@@ -32,6 +36,8 @@ pub(in crate::engine) struct Row<'a> {
     pub(in crate::engine) features: &'a [f32],
     /// Whether something may be learned from it.
     pub(in crate::engine) usable: bool,
+    /// Whether its run is kept back.
+    pub(in crate::engine) reserved: bool,
 }
 
 /// All snapshots with features, by run and step.
@@ -41,18 +47,31 @@ pub(in crate::engine) struct Rows<'a> {
     pub(in crate::engine) left_out: LeftOut,
 }
 
+impl Rows<'_> {
+    /// Those that say what the coordinates are: usable, and of runs that are not kept back. If there is none, all that
+    /// are usable.
+    pub(in crate::engine) fn teaching(&self) -> Vec<&Row<'_>> {
+        let teaching: Vec<&Row<'_>> = self.rows.iter().filter(|row| row.usable && !row.reserved).collect();
+        if teaching.is_empty() { self.rows.iter().filter(|row| row.usable).collect() } else { teaching }
+    }
+}
+
 impl Features {
     pub(in crate::engine) fn of(self, snapshot: &Snapshot) -> Option<&[f32]> {
         match self {
             Features::Weights => Some(&snapshot.weights),
             Features::Predictions => snapshot.predictions.as_deref(),
+            Features::PredictionsWithLoss => {
+                snapshot.loss.filter(|&loss| loss > 0.0 && loss.is_finite())?;
+                snapshot.predictions.as_deref()
+            }
         }
     }
 
     pub(in crate::engine) fn name(self) -> &'static str {
         match self {
             Features::Weights => "weights",
-            Features::Predictions => "predictions",
+            Features::Predictions | Features::PredictionsWithLoss => "predictions",
         }
     }
 }
@@ -74,7 +93,7 @@ impl<'a> Group<'a> {
                 return Err(EngineError::StepsOutOfOrder { run: run.run.clone(), step });
             }
         }
-        let group = Self { runs };
+        let group = Self { reserved: vec![false; runs.len()], runs };
         group.check(Features::Weights)?;
         group.check(Features::Predictions)?;
         Ok(group)
@@ -99,6 +118,17 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
+    /// The same, with some runs kept back.
+    pub(in crate::engine) fn reserving(mut self, is_reserved: impl Fn(&str) -> bool) -> Self {
+        self.reserved = self.runs.iter().map(|run| is_reserved(&run.run)).collect();
+        self
+    }
+
+    /// Whether a run is kept back, by its number.
+    pub(in crate::engine) fn is_reserved(&self, run: usize) -> bool {
+        self.reserved[run]
+    }
+
     /// The runs, by name.
     pub(in crate::engine) fn runs(&self) -> &[&'a RunSeries] {
         &self.runs
@@ -113,12 +143,21 @@ impl<'a> Group<'a> {
         for (number, run) in self.runs.iter().enumerate() {
             for snapshot in &run.snapshots {
                 let Some(features) = kind.of(snapshot) else {
-                    left_out.without_predictions += 1;
+                    match snapshot.predictions {
+                        None => left_out.without_predictions += 1,
+                        Some(_) => left_out.without_loss += 1,
+                    }
                     continue;
                 };
                 let disturbed = is_disturbed(run, snapshot.step, snapshot.step);
                 left_out.disturbed += usize::from(disturbed);
-                rows.push(Row { run: number, snapshot, features, usable: !disturbed });
+                rows.push(Row {
+                    run: number,
+                    snapshot,
+                    features,
+                    usable: !disturbed,
+                    reserved: self.reserved[number],
+                });
             }
         }
         left_out.far = mark_far(&mut rows);
@@ -137,20 +176,23 @@ pub(super) fn is_disturbed(run: &RunSeries, first: u64, last: u64) -> bool {
     run.disturbed.iter().any(|&(from, to)| from <= last && first <= to)
 }
 
-/// Marks the usable rows that lie too far out as not usable; returns their number.
+/// Marks the usable rows that lie too far out as not usable; returns their number. Runs kept back are measured, but do
+/// not make the measure.
 ///
 /// The measure is made by runs, not by snapshots: most snapshots of a group lie where training has settled, and by
 /// their spread every start would be an outlier. Of each run the largest distance from the middle counts, and the
 /// median run says what is usual; of a single run its 90th percentile.
 fn mark_far(rows: &mut [Row<'_>]) -> usize {
-    let usable: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].usable).collect();
-    if usable.is_empty() {
+    let all_reserved = rows.iter().all(|row| !row.usable || row.reserved);
+    let makes = |row: &Row<'_>| row.usable && (all_reserved || !row.reserved);
+    let measure: Vec<usize> = (0..rows.len()).filter(|&i| makes(&rows[i])).collect();
+    if measure.is_empty() {
         return 0;
     }
     let sample: Vec<usize> =
-        spread_sample(usable.len(), MIDDLE_SAMPLE, 0).into_iter().map(|i| usable[i]).collect();
+        spread_sample(measure.len(), MIDDLE_SAMPLE, 0).into_iter().map(|i| measure[i]).collect();
     let mut column = vec![0.0; sample.len()];
-    let middle: Vec<f64> = (0..rows[usable[0]].features.len())
+    let middle: Vec<f64> = (0..rows[measure[0]].features.len())
         .map(|coordinate| {
             for (value, &i) in column.iter_mut().zip(&sample) {
                 *value = f64::from(rows[i].features[coordinate]);
@@ -162,19 +204,19 @@ fn mark_far(rows: &mut [Row<'_>]) -> usize {
         let squares = row.features.iter().zip(&middle).map(|(&x, middle)| (f64::from(x) - middle).powi(2));
         squares.sum::<f64>().sqrt()
     };
-    let distances: Vec<(usize, f64)> = usable.iter().map(|&i| (i, distance(&rows[i]))).collect();
-    let mut extents: Vec<f64> = distances
-        .chunk_by(|(i, _), (j, _)| rows[*i].run == rows[*j].run)
-        .map(|run| run.iter().fold(0.0, |extent: f64, (_, distance)| extent.max(*distance)))
+    let distances: Vec<f64> = rows.iter().map(|row| if row.usable { distance(row) } else { 0.0 }).collect();
+    let mut extents: Vec<f64> = measure
+        .chunk_by(|&i, &j| rows[i].run == rows[j].run)
+        .map(|run| run.iter().fold(0.0, |extent: f64, &i| extent.max(distances[i])))
         .collect();
     let usual = match extents.as_mut_slice() {
-        [_] => quantile(&mut distances.iter().map(|(_, distance)| *distance).collect::<Vec<_>>(), 0.9),
+        [_] => quantile(&mut measure.iter().map(|&i| distances[i]).collect::<Vec<_>>(), 0.9),
         extents => median(extents),
     };
     let mut far = 0;
-    for (i, distance) in distances {
-        if distance > FAR * usual {
-            rows[i].usable = false;
+    for (row, distance) in rows.iter_mut().zip(distances) {
+        if row.usable && distance > FAR * usual {
+            row.usable = false;
             far += 1;
         }
     }
@@ -216,6 +258,24 @@ mod tests {
         runs[0].disturbed = vec![(0, 9)];
         let error = Group::new(&runs).unwrap().rows(Features::Weights).unwrap_err();
         assert_eq!(error, EngineError::NothingToLearnFrom { checkpoints: 6, disturbed: 6 });
+    }
+
+    #[test]
+    fn runs_kept_back_say_nothing_of_what_is_usual() {
+        let near = [3.0, 2.0, 1.0];
+        let runs = [
+            run("a", &near),
+            run("b", &near.map(|x| -x)),
+            run("c", &near.map(|x| 100.0 * x)),
+            run("d", &near.map(|x| -90.0 * x)),
+            run("e", &near.map(|x| 95.0 * x)),
+        ];
+        let group = Group::new(&runs).unwrap().reserving(|name| name > "b");
+        let rows = group.rows(Features::Weights).unwrap();
+        assert_eq!(rows.left_out.far, 9);
+        assert_eq!(rows.teaching().len(), 6);
+        let all = group.reserving(|_| true).rows(Features::Weights).unwrap();
+        assert!(all.teaching().len() > 6, "where all are kept back, all must serve");
     }
 
     #[test]

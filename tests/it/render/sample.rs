@@ -4,8 +4,9 @@
 use doodl3::alert::{Alert, AlertState, Severity};
 use doodl3::detect::Detector;
 use doodl3::engine::{
-    Analysis, Basins, Candidate, Fate, Grid, Hyperparameters, Kernel, Lag, LeftOut, LossSummary, MorseGraph,
-    MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality, Role, Surrogate, Trajectory, Visit,
+    Analysis, Basins, Candidate, Errors, Fate, Grid, Hyperparameters, Kernel, Lag, LeftOut, LossSummary,
+    MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality, Role, Surrogate,
+    Trajectory, Visit,
 };
 use doodl3::render::{Group, ReportInput, RunState, RunView};
 
@@ -401,7 +402,7 @@ fn quality(trusted_cells: f64) -> Quality {
         trusted_cells,
         confidence: Some(0.95),
         assessed_runs: 20,
-        left_out: LeftOut { without_predictions: 0, far: 9, disturbed: 31 },
+        left_out: LeftOut { without_predictions: 0, without_loss: 0, far: 9, disturbed: 31 },
         low_confidence: Vec::new(),
     }
 }
@@ -512,6 +513,7 @@ fn candidates(stride: u64) -> Vec<Candidate> {
         skill: skill.to_vec(),
         displacement_skill: skill.map(|skill| 2.0 * skill - 1.0).to_vec(),
         skill_over_persistence: persistence,
+        errors: Errors { surrogate: 0.08, persistence: 0.08 / (1.0 - persistence).sqrt(), constant: 1.0 },
         motion_cells: motion,
         loss_correlation: Some(0.93),
         qualifies: reason.is_empty(),
