@@ -63,7 +63,7 @@ impl Default for Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProjectionChoice {
-    /// The first that qualifies: function space, also with the loss, relaxing directions (of few runs time-lagged
+    /// The first that qualifies: function space, the same with the loss, relaxing directions (of few runs time-lagged
     /// modes), PCA, selected weights.
     Auto,
     /// PCA of the predictions on the probe batch.

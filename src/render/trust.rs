@@ -59,8 +59,7 @@ pub(super) struct CandidateRow {
 pub(super) fn candidates_caption() -> String {
     format!(
         "Coordinates were tried in this order, and the first that are good enough are taken, at the shortest lag at which they \
-         are; what the models predict with the loss only where that adds to the skill. The others follow at the lag that was \
-         taken. If none is good enough, what predicts best is taken. \
+         are; those that come after are compared at that lag. If none is good enough, what predicts best is taken. \
          Whole runs that were left out have to be predicted better than by three simple guesses: that the next point is the \
          mean of all, that all move alike (for each coordinate R\u{b2} at least {LEAST_SKILL}; 0 is no better, 1 is perfect), \
          and that nothing moves (at least {} of its error removed). Runs have to move by {LEAST_MOTION} cells or more in one \

@@ -1,7 +1,8 @@
 //! An analysis of real training, from weights and predictions to basins.
 
 use doodl3::engine::{
-    Analysis, Cancel, Control, EngineError, Fate, Parameters, ProjectionChoice, Role, RunSeries, analyze,
+    Analysis, Cancel, Control, EngineError, Fate, GridParameters, LagChoice, Parameters, ProjectionChoice,
+    Role, RunSeries, analyze, score,
 };
 
 use crate::iris;
@@ -23,7 +24,17 @@ fn a_hundred_softmax_regressions_have_one_attractor() {
     assert_eq!(taken.lag_steps, analysis.lag.steps);
     let short = &analysis.candidates[0];
     assert!(!short.qualifies && short.reason.contains("cells"), "{short:?}");
-    assert!(analysis.candidates.iter().any(|candidate| candidate.projection == ProjectionChoice::Pca));
+    let pca =
+        analysis.candidates.iter().find(|candidate| candidate.projection == ProjectionChoice::Pca).unwrap();
+    assert!(
+        !pca.qualifies && pca.reason.contains("where a run is does not tell where it goes"),
+        "{}",
+        pca.reason
+    );
+    for candidate in &analysis.candidates {
+        let errors = candidate.errors;
+        assert!(errors.surrogate < errors.persistence && errors.surrogate < errors.constant, "{candidate:?}");
+    }
 
     let sets = &analysis.morse_graph.sets;
     let attractors: Vec<usize> = (0..sets.len()).filter(|&set| sets[set].role == Role::Attractor).collect();
@@ -44,6 +55,70 @@ fn a_hundred_softmax_regressions_have_one_attractor() {
     if let Some(loss) = sets[attractors[0]].loss {
         assert!(loss.median < best + 0.03, "{loss:?} {best}");
     }
+}
+
+#[test]
+fn every_projection_can_be_asked_for_in_one_to_five_dimensions() {
+    let runs = iris::runs(12, 5);
+    for (dimension, projection) in [
+        (1, ProjectionChoice::FunctionSpaceAndLoss),
+        (2, ProjectionChoice::RelaxingDirections),
+        (2, ProjectionChoice::SelectedWeights),
+        (3, ProjectionChoice::Random(7)),
+        (4, ProjectionChoice::Pca),
+        (5, ProjectionChoice::FunctionSpace),
+        (5, ProjectionChoice::TimeLaggedModes),
+    ] {
+        let grid = GridParameters { subdivisions: 10, ..GridParameters::default() };
+        let parameters =
+            Parameters { projection, dimension, grid, lag: LagChoice::Steps(100), ..Parameters::default() };
+        let analysis = analyze(&runs, &parameters, &Control::default()).unwrap();
+        assert_eq!(analysis.projection.kind, projection);
+        assert_eq!(analysis.projection.axes.len(), dimension);
+        let explained = &analysis.projection.explained_variance;
+        assert!(explained.iter().all(|share| *share >= 0.0) && explained.iter().sum::<f64>() < 1.0 + 1e-9);
+        assert_eq!(analysis.trajectories[0].points[0].len(), dimension);
+        let json = serde_json::to_string(&analysis).unwrap();
+        assert_eq!(serde_json::from_str::<Analysis>(&json).unwrap(), analysis);
+    }
+}
+
+#[test]
+fn a_single_run_is_seen_in_slow_modes_and_of_a_short_one_nothing_is_believed() {
+    let mut runs = iris::runs(1, 5);
+    for snapshot in &mut runs[0].snapshots {
+        snapshot.predictions = None;
+    }
+    let whole = analysis(&runs);
+    assert_eq!(whole.candidates[0].projection, ProjectionChoice::TimeLaggedModes);
+    assert!(!whole.quality.low_confidence.is_empty(), "one run tells nothing of another");
+    runs[0].snapshots.truncate(30);
+    let short = analysis(&runs);
+    assert!(
+        short.candidates.iter().all(|candidate| candidate.projection != ProjectionChoice::TimeLaggedModes)
+    );
+    assert!(short.quality.low_confidence.iter().any(|doubt| doubt.contains("at least 40 checkpoints")));
+}
+
+#[test]
+fn coordinates_are_scored_on_runs_that_took_no_part() {
+    let runs = iris::runs(24, 5);
+    let fixed = |projection| Parameters { projection, lag: LagChoice::Steps(150), ..Parameters::default() };
+    let scored = |runs: &[RunSeries], fresh: &[RunSeries], projection| {
+        score(runs, fresh, &fixed(projection), &Control::default()).unwrap()
+    };
+    let (own, fresh) = runs.split_at(16);
+    let function_space = scored(own, fresh, ProjectionChoice::FunctionSpace);
+    assert!(function_space.errors.skill() > 0.7, "{function_space:?}");
+    let mut spoiled = fresh.to_vec();
+    for (number, snapshot) in spoiled.iter_mut().flat_map(|run| &mut run.snapshots).enumerate() {
+        let predictions = snapshot.predictions.as_mut().unwrap();
+        predictions.rotate_left(number * 7 % 30);
+    }
+    let unknown = scored(own, &spoiled, ProjectionChoice::FunctionSpace);
+    assert!(unknown.errors.skill() < function_space.errors.skill());
+    let left_open = score(own, fresh, &Parameters::default(), &Control::default());
+    assert_eq!(left_open.unwrap_err(), EngineError::LeftOpen);
 }
 
 #[test]

@@ -33,9 +33,6 @@ const LEAST_SCALES: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
 /// preferred.
 const SMOOTHNESS_TOLERANCE: f64 = 0.03;
 
-/// What a variant of a projection must add to the skill of a simpler one to be preferred.
-const LEAST_HELP: f64 = 0.05;
-
 /// A combination of projection and lag that was tried.
 struct Tried<'a> {
     coordinates: Arc<Coordinates<'a>>,
@@ -47,14 +44,15 @@ struct Tried<'a> {
 }
 
 impl Tried<'_> {
-    /// Whether it tells the loss, where another does not, or predicts better than another that does too. To be better than
-    /// both baselines cannot be had by a long lag or a constant coordinate, to which they adapt.
-    fn beats(&self, other: &Self) -> bool {
+    /// Whether it is to be taken rather than one that was tried before: if that does not qualify, and this does, or tells
+    /// the loss where that does not, or tells it too and predicts better than both baselines by more. (Neither a long lag
+    /// nor a constant coordinate helps there: the baselines adapt to them.)
+    fn beats(&self, before: &Self) -> bool {
         let merit = |tried: &Self| {
             let told = tried.candidate.loss_correlation.is_none_or(|loss| loss >= LEAST_LOSS_CORRELATION);
-            (told, tried.candidate.errors.skill())
+            (tried.candidate.qualifies, told, tried.candidate.errors.skill())
         };
-        merit(self) > merit(other)
+        !before.candidate.qualifies && merit(self) > merit(before)
     }
 }
 
@@ -136,30 +134,28 @@ pub(in crate::engine) fn choose<'a>(
 
     let reserved = reserved(&group);
     let group = group.reserving(|run| reserved.binary_search(&run).is_ok());
-    let families = in_question(&group, parameters.projection);
+    let kinds = in_question(&group, parameters.projection);
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut best: Option<Tried<'a>> = None;
     let mut failure = None;
-    for (number, family) in families.iter().enumerate() {
-        control.report("choice", number as f64 / families.len() as f64);
+    for (number, &kind) in kinds.iter().enumerate() {
+        control.report("choice", number as f64 / kinds.len() as f64);
         let taken = best.as_ref().filter(|best| best.candidate.qualifies);
         let lag = match (parameters.lag, taken) {
             (LagChoice::Auto, Some(taken)) => LagChoice::Steps(taken.candidate.lag_steps),
             (asked, _) => asked,
         };
-        let is_taken = taken.is_some();
-        let mut tried = Vec::new();
-        for &kind in family {
-            match try_all(&group, kind, lag, parameters, control) {
-                Ok(found) => tried.extend(found),
-                Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
-                Err(error) => failure = failure.or(Some(error)),
+        let tried = match try_all(&group, kind, lag, parameters, control) {
+            Ok(tried) => tried,
+            Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
+            Err(error) => {
+                failure = failure.or(Some(error));
+                continue;
             }
-        }
+        };
         candidates.extend(tried.iter().map(|tried| tried.candidate.clone()));
-        if !is_taken {
-            best = better(best, tried);
-        }
+        best =
+            best.into_iter().chain(tried).reduce(|best, other| if other.beats(&best) { other } else { best });
     }
     let Some(Tried { coordinates, pairs, split, candidate, hyperparameters, .. }) = best else {
         return Err(failure.unwrap_or(EngineError::NoRuns));
@@ -174,45 +170,26 @@ pub(in crate::engine) fn choose<'a>(
     })
 }
 
-/// The projections that come into question, in order of preference; those that are variants of one another together,
-/// the simplest first.
-fn in_question(group: &Group<'_>, asked: ProjectionChoice) -> Vec<Vec<ProjectionChoice>> {
+/// The projections that come into question, in order of preference.
+fn in_question(group: &Group<'_>, asked: ProjectionChoice) -> Vec<ProjectionChoice> {
     if asked != ProjectionChoice::Auto {
-        return vec![vec![asked]];
+        return vec![asked];
     }
-    let mut function_space = Vec::new();
-    for (kind, features) in [
-        (ProjectionChoice::FunctionSpace, Features::Predictions),
-        (ProjectionChoice::FunctionSpaceAndLoss, Features::PredictionsWithLoss),
-    ] {
-        if function_space::count(group, features) > 1 {
-            function_space.push(kind);
-        }
+    let mut kinds = Vec::new();
+    if function_space::count(group, Features::Predictions) > 1 {
+        kinds.push(ProjectionChoice::FunctionSpace);
     }
-    let slow = if group.runs().len() < relaxing::FEWEST_RUNS {
+    // after it: a loss that still falls has no fixed point, where predictions have long settled
+    if function_space::count(group, Features::PredictionsWithLoss) > 1 {
+        kinds.push(ProjectionChoice::FunctionSpaceAndLoss);
+    }
+    kinds.push(if group.runs().len() < relaxing::FEWEST_RUNS {
         ProjectionChoice::TimeLaggedModes
     } else {
         ProjectionChoice::RelaxingDirections
-    };
-    vec![function_space, vec![slow], vec![ProjectionChoice::Pca], vec![ProjectionChoice::SelectedWeights]]
-}
-
-/// Of variants of one projection, the first that qualifies at the shortest lag at which any of them does, or a later
-/// one that predicts clearly better there. If none qualifies, what predicts best, of these and `before`.
-fn better<'a>(before: Option<Tried<'a>>, tried: Vec<Tried<'a>>) -> Option<Tried<'a>> {
-    let qualified = || tried.iter().enumerate().filter(|(_, tried)| tried.candidate.qualifies);
-    let Some(shortest) = qualified().map(|(_, tried)| tried.candidate.lag_steps).min() else {
-        return before
-            .into_iter()
-            .chain(tried)
-            .reduce(|best, other| if other.beats(&best) { other } else { best });
-    };
-    let skill = |at: usize| tried[at].candidate.errors.skill();
-    let taken = qualified()
-        .filter(|(_, tried)| tried.candidate.lag_steps == shortest)
-        .map(|(at, _)| at)
-        .reduce(|best, other| if skill(other) > skill(best) + LEAST_HELP { other } else { best })?;
-    tried.into_iter().nth(taken)
+    });
+    kinds.extend([ProjectionChoice::Pca, ProjectionChoice::SelectedWeights]);
+    kinds
 }
 
 /// The pairs at one lag.

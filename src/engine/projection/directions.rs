@@ -66,7 +66,9 @@ fn oriented(mut directions: Mat<f64>) -> Mat<f64> {
         let entries = column_mut(&mut directions, axis);
         let larger = |largest: f64, x: &f64| if x.abs() > largest.abs() { *x } else { largest };
         if entries.iter().fold(0.0, larger) < 0.0 {
-            entries.iter_mut().for_each(|x| *x = -*x);
+            for x in entries {
+                *x = -*x;
+            }
         }
     }
     directions
@@ -78,7 +80,9 @@ pub(super) fn normalise(vectors: &mut Mat<f64>) {
         let entries = column_mut(vectors, axis);
         let length = entries.iter().map(|x| x * x).sum::<f64>().sqrt();
         if length > 0.0 {
-            entries.iter_mut().for_each(|x| *x /= length);
+            for x in entries {
+                *x /= length;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use faer::{Mat, Par, Side};
 
 /// Vectors w with A w = λ B w as columns, by increasing λ = wᵀAw / wᵀBw; `None` if B is not positive definite.
 ///
-/// With B = LLᵀ, w = L⁻ᵀu for the eigenvectors u of L⁻¹AL⁻ᵀ (Golub and Van Loan, *Matrix Computations*, algorithm
+/// With B = L Lᵀ, w = L⁻ᵀ u for the eigenvectors u of L⁻¹ A L⁻ᵀ (Golub and Van Loan, *Matrix Computations*, algorithm
 /// 8.7.1).
 pub(super) fn generalised_eigenvectors(a: &Mat<f64>, b: &Mat<f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     let n = b.nrows();
