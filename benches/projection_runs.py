@@ -65,9 +65,9 @@ def iris():
     return Case(x, torch.tensor(data.target), start, lambda w, x, _: x @ w[0] + w[1], 5, 450, 10)
 
 
-def digits():
+def digits(scale):
     data = load_digits(n_class=2)
-    x = torch.tensor(data.images, dtype=torch.float32)
+    x = torch.tensor(data.images, dtype=torch.float32) * scale
 
     def start(runs, generator):
         return [
@@ -108,7 +108,7 @@ def permuted():
     return Case(x, torch.tensor(data.target), start, scores, 15, 200, 4)
 
 
-CASES = {"iris": iris, "digits": digits, "permuted": permuted}
+CASES = {"iris": iris, "digits": lambda: digits(1 / 16), "digits_raw": lambda: digits(1), "permuted": permuted}
 
 
 def train(case, runs, seed):
