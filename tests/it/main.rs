@@ -9,6 +9,7 @@ mod daemon;
 mod detect;
 mod detect_training;
 mod engine_ground_truth;
+mod engine_homology;
 mod engine_iris;
 mod engine_properties;
 mod engine_scikit_learn;

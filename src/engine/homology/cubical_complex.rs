@@ -52,7 +52,7 @@ impl Frame {
                 frame.origin[axis] = (2 * lowest).wrapping_sub(2);
                 u32::BITS - (2 * (highest - lowest) + 5).leading_zeros()
             };
-            frame.largest[axis] = (1 << bits) - 1;
+            frame.largest[axis] = u32::MAX >> (u32::BITS - bits);
             frame.shift[axis] = below;
             below += bits;
             if below > u64::BITS {
