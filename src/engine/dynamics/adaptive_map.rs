@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 
-use super::Digraph;
-use crate::engine::Mode;
-use crate::engine::grid::{AdaptiveGrid, Cover};
+use rayon::prelude::*;
 
-/// A map that sends each cell of an adaptive grid to the cells that meet a box, with its images kept in sixteen bytes a
-/// cell, as boxes of cells of the deepest level.
+use super::Digraph;
+use crate::engine::grid::{AdaptiveGrid, Cover};
+use crate::engine::{Control, EngineError, Mode};
+
+/// A map that sends each cell of an adaptive grid to the cells that meet a box.
+///
+/// On cells of several depths it takes a search to say which cells meet a box, so that is done once: kept are the boxes, in
+/// sixteen bytes a cell, and the runs of cells that meet them, in eight bytes a run.
 ///
 /// In full mode a cell whose image leaves the domain has an edge to *exit*, and one where the map is not trusted has no
 /// edge but to *unknown*; both are flags, not vertices.
@@ -15,7 +19,14 @@ use crate::engine::grid::{AdaptiveGrid, Cover};
 pub struct AdaptiveMap {
     grid: AdaptiveGrid,
     images: Vec<DeepImage>,
+    /// Where each cell's row starts in `runs`, and at last where the last one ends.
+    rows: Vec<usize>,
+    /// First and one after the last of cells that follow each other, increasing.
+    runs: Vec<(u32, u32)>,
 }
+
+/// Cells whose rows one task seeks.
+const CELLS_PER_TASK: usize = 1 << 12;
 
 /// The image of a cell, in cells of the deepest level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +65,36 @@ impl DeepImage {
 
 impl AdaptiveMap {
     /// The map that sends the cells of a grid to these images.
-    pub(super) fn new(grid: AdaptiveGrid, images: Vec<DeepImage>) -> Self {
+    pub(super) fn new(
+        grid: AdaptiveGrid,
+        images: Vec<DeepImage>,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
         debug_assert_eq!(grid.cells() as usize, images.len());
-        Self { grid, images }
+        let seek = |images: &[DeepImage]| {
+            let (mut ends, mut runs) =
+                (Vec::with_capacity(images.len()), Vec::with_capacity(4 * images.len()));
+            if control.check().is_ok() {
+                for image in images {
+                    let row = runs.len();
+                    if let Some((first, last)) = image.cells() {
+                        grid.for_each_run(first, last, |run| append(&mut runs, row, run));
+                    }
+                    ends.push(runs.len());
+                }
+            }
+            (ends, runs)
+        };
+        let parts: Vec<_> = images.par_chunks(CELLS_PER_TASK).map(seek).collect();
+        control.check()?;
+        let mut rows = Vec::with_capacity(images.len() + 1);
+        let mut runs = Vec::with_capacity(parts.iter().map(|(_, runs)| runs.len()).sum());
+        rows.push(0);
+        for (ends, part) in parts {
+            rows.extend(ends.into_iter().map(|end| runs.len() + end));
+            runs.extend(part);
+        }
+        Ok(Self { grid, images, rows, runs })
     }
 
     /// The cells.
@@ -86,11 +124,23 @@ impl AdaptiveMap {
 
     /// Number of edges, those to *exit* and *unknown* not counted.
     pub fn edges(&self) -> u64 {
-        let mut edges = 0;
-        for cell in 0..self.vertices() {
-            self.for_each_run(cell, |run| edges += run.len() as u64);
-        }
-        edges
+        self.runs.iter().map(|&(start, end)| u64::from(end - start)).sum()
+    }
+}
+
+impl AdaptiveMap {
+    #[inline]
+    fn row(&self, cell: u32) -> &[(u32, u32)] {
+        &self.runs[self.rows[cell as usize]..self.rows[cell as usize + 1]]
+    }
+}
+
+/// Appends a run to those of a row, the last of which it may continue.
+#[inline]
+fn append(runs: &mut Vec<(u32, u32)>, row: usize, run: Range<u32>) {
+    match runs[row..].last_mut() {
+        Some((_, end)) if *end == run.start => *end = run.end,
+        _ => runs.push((run.start, run.end)),
     }
 }
 
@@ -99,15 +149,15 @@ impl Digraph for AdaptiveMap {
         self.grid.cells()
     }
 
+    #[inline]
     fn successors(&self, cell: u32, from: u32) -> Range<u32> {
-        self.image(cell).map_or(0..0, |(first, last)| self.grid.next_run(first, last, from))
+        let run = self.row(cell).iter().find(|&&(_, end)| end > from);
+        run.map_or(0..0, |&(start, end)| start.max(from)..end)
     }
 
     #[inline]
-    fn for_each_run(&self, cell: u32, visit: impl FnMut(Range<u32>)) {
-        if let Some((first, last)) = self.image(cell) {
-            self.grid.for_each_run(first, last, visit);
-        }
+    fn for_each_run(&self, cell: u32, mut visit: impl FnMut(Range<u32>)) {
+        self.row(cell).iter().for_each(|&(start, end)| visit(start..end));
     }
 
     fn escapes(&self, cell: u32) -> bool {

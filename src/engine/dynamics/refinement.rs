@@ -149,7 +149,7 @@ impl<M: Corners> Work<'_, M> {
         let images =
             images_of_cells(level, self.finest, &keys, self.map, self.widening, self.mode, self.control)?;
         let grid = AdaptiveGrid::new(self.finest.clone(), vec![CellSet::new(level.clone(), keys)]);
-        let map = AdaptiveMap::new(grid, images);
+        let map = AdaptiveMap::new(grid, images, self.control)?;
         let components = Components::of(&map, self.control)?;
         let leaf = |vertex: u32| Leaf {
             key: map.grid().sets()[0].keys()[vertex as usize],
@@ -213,7 +213,7 @@ impl<M: Corners> Work<'_, M> {
             sets.push(CellSet::new(self.finest.ancestor_level(depth as u32), keys));
             images.extend(leaves.into_iter().map(|leaf| leaf.image));
         }
-        Ok(AdaptiveMap::new(AdaptiveGrid::new(self.finest.clone(), sets), images))
+        AdaptiveMap::new(AdaptiveGrid::new(self.finest.clone(), sets), images, self.control)
     }
 }
 

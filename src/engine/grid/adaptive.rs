@@ -2,6 +2,9 @@
 
 use super::{Level, Rect};
 
+/// A box of at most so many rows is sought row by row; in a larger one rows without cells are passed over.
+const FEW_ROWS: u64 = 16;
+
 /// Some cells of one level, numbered in the order of their keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CellSet {
@@ -59,6 +62,27 @@ impl CellSet {
     pub fn position(&self, key: u64) -> Option<usize> {
         let at = self.lower_bound(key);
         (self.keys.get(at) == Some(&key)).then_some(at)
+    }
+
+    /// Calls `visit` with each run of cells of a box, in increasing order.
+    #[inline]
+    fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(std::ops::Range<usize>)) {
+        if !self.level.goes_across(first, last) && self.level.rows(first, last) <= FEW_ROWS {
+            self.level.for_each_run(first, last, |keys| {
+                let start = self.lower_bound(keys.start);
+                let end = start + self.keys[start..].iter().take_while(|&&key| key < keys.end).count();
+                if start < end {
+                    visit(start..end);
+                }
+            });
+            return;
+        }
+        let mut run = self.next_run(first, last, self.lower_bound(self.level.least(first, last)));
+        while !run.is_empty() {
+            let next = run.end;
+            visit(run);
+            run = self.next_run(first, last, next);
+        }
     }
 
     /// The first run of cells of a box, of those that are numbered at least `from`; empty if there are none.
@@ -203,11 +227,7 @@ impl AdaptiveGrid {
             present &= present - 1;
             let (set, start) = (&self.sets[number], self.starts[number]);
             let (first, last) = self.finest.ancestor_box(first, last, &set.level);
-            let mut run = set.next_run(first, last, set.lower_bound(set.level.least(first, last)));
-            while !run.is_empty() {
-                visit(start + run.start as u32..start + run.end as u32);
-                run = set.next_run(first, last, run.end);
-            }
+            set.for_each_run(first, last, |run| visit(start + run.start as u32..start + run.end as u32));
         }
     }
 

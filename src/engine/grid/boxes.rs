@@ -29,6 +29,14 @@ impl Level {
         })
     }
 
+    /// Number of runs of a box that goes across no ends.
+    #[inline]
+    pub(super) fn rows(&self, first: u64, last: u64) -> u64 {
+        (0..self.dimension() - 1)
+            .map(|axis| u64::from(self.coordinate(last, axis) - self.coordinate(first, axis) + 1))
+            .product()
+    }
+
     /// Calls `visit` with each run of cells of a box that goes across no ends.
     #[inline]
     pub(in crate::engine) fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(Range<u64>)) {
