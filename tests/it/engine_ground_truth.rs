@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use doodl3::engine::dynamics::{
-    AdaptiveMap, BoxMap, Classes, Digraph, Existence, MorseDecomposition, OrderRetraction, PointMap,
-    Refinement, Widening, reachable_sets,
+    AdaptiveMap, BoxMap, Classes, CornerRule, Digraph, Existence, MorseDecomposition, OrderRetraction,
+    PointMap, Refinement, Widening, reachable_sets,
 };
 use doodl3::engine::grid::{Level, Rect, UniformGrid};
+use doodl3::engine::homology::adaptive_conley_indices;
 use doodl3::engine::{Control, Fate, Mode, Role};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -78,20 +79,33 @@ impl Case {
             .unwrap()
     }
 
-    fn refined(&self, map: impl Fn(&[f64], &mut [f64]) + Sync) -> AdaptiveMap {
+    /// On the grid refined as CMGDB does, with the Conley indices it finds.
+    fn assert_refined_agrees(&self, map: impl Fn(&[f64], &mut [f64]) + Sync) {
         let [init, min, max] = ["init", "min", "max"].map(|which| self.subdivisions(which));
         let limit = self.expected["subdiv"]["limit"].as_u64().unwrap() as usize;
         let periodic: Vec<bool> = serde_json::from_value(self.expected["periodic"].clone()).unwrap();
-        AdaptiveMap::refine(
-            self.domain,
-            &periodic,
-            Refinement { init, min, max, limit },
-            &PointMap::new(map),
-            self.widening(),
-            Mode::Compatible,
-            &Control::default(),
-        )
-        .unwrap()
+        let map = PointMap::new(map);
+        let rule = CornerRule { map: &map, widening: self.widening(), mode: Mode::Compatible };
+        let refinement = Refinement { init, min, max, limit };
+        let control = Control::default();
+        let map = AdaptiveMap::refine(self.domain, &periodic, refinement, &rule, &control).unwrap();
+        self.assert_agrees(&map);
+
+        let morse = MorseDecomposition::of(&map, &control).unwrap();
+        let indices = adaptive_conley_indices(&map, &rule, &morse, 5, &control).unwrap();
+        let mut found: Vec<(usize, Vec<String>)> =
+            morse.sets().iter().zip(&indices).map(|(set, index)| (set.size, index.unseparated())).collect();
+        let theirs = self.expected["morse_sets"].as_array().unwrap();
+        let mut expected: Vec<(usize, Vec<String>)> = theirs
+            .iter()
+            .map(|set| {
+                let strings = serde_json::from_value(set["conley"].clone()).unwrap();
+                (set["cells"].as_u64().unwrap() as usize, strings)
+            })
+            .collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "Conley indices");
     }
 
     fn assert_agrees(&self, map: &impl CellMap) {
@@ -283,28 +297,28 @@ fn leslie_from_data() {
 #[test]
 fn leslie_refined() {
     let case = Case::load("leslie2d_a20_30_pad");
-    case.assert_agrees(&case.refined(leslie_map));
+    case.assert_refined_agrees(leslie_map);
 }
 
 #[test]
 fn leslie_in_three_dimensions_refined() {
     let case = Case::load("leslie3d_a15_18");
-    case.assert_agrees(&case.refined(|x, image| {
+    case.assert_refined_agrees(|x, image| {
         image[0] = (19.6 * x[0] + 23.68 * x[1] + 19.6 * x[2]) * (-0.1 * (x[0] + x[1] + x[2])).exp();
         image[1] = 0.7 * x[0];
         image[2] = 0.7 * x[1];
-    }));
+    });
 }
 
 /// Fixed points lie on grid lines, and images end there.
 #[test]
 fn product_refined() {
     let case = Case::load("product_a6_10_init4");
-    case.assert_agrees(&case.refined(|x, image| {
+    case.assert_refined_agrees(|x, image| {
         for (image, x) in image.iter_mut().zip(x) {
             *image = x / (2.0 - x);
         }
-    }));
+    });
 }
 
 /// A cylinder: attracting around it, and a circle map with two fixed points along it. Of CMGDB's thirteen connections
@@ -312,8 +326,8 @@ fn product_refined() {
 #[test]
 fn cylinder_refined() {
     let case = Case::load("periodic_ex3_a10_15");
-    case.assert_agrees(&case.refined(|x, image| {
+    case.assert_refined_agrees(|x, image| {
         image[0] = (x[0] - 1.0).powi(3) + 1.0;
         image[1] = (x[1] - 1.0).cbrt() + 1.0;
-    }));
+    });
 }

@@ -57,6 +57,11 @@ impl DeepImage {
         }
     }
 
+    /// What it was made of; `None` if nothing is known.
+    pub(super) fn cover(&self) -> Option<Cover> {
+        (self.first & UNKNOWN == 0).then(|| Cover { cells: self.cells(), exits: self.first & EXITS != 0 })
+    }
+
     #[inline]
     fn cells(self) -> Option<(u64, u64)> {
         (self.first & EMPTY == 0).then_some((self.first & KEY, self.last))

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::adaptive_map::DeepImage;
 use super::multivalued_map::{CELLS_PER_TASK, Image};
 use super::{CornerImages, Corners, Lattice, Widening};
-use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
+use crate::engine::grid::{Cover, Level, MAX_DIMENSION, UniformGrid};
 use crate::engine::{Control, EngineError, Mode};
 
 /// Vertices whose images are held in memory at once: as many as stay in a processor's cache.
@@ -60,36 +60,52 @@ pub(super) fn corner_images<const D: usize>(
     Ok(images)
 }
 
-/// Images of some cells of one level, sorted by key, in cells of a deeper one. Corners are evaluated once for all cells
-/// that follow each other along the last axis.
-pub(super) fn images_of_cells(
-    level: &Level,
-    finest: &Level,
-    keys: &[u64],
-    map: &impl Corners,
-    widening: Widening<'_>,
-    mode: Mode,
-    control: &Control,
-) -> Result<Vec<DeepImage>, EngineError> {
-    match level.dimension() {
-        1 => scattered::<1>(level, finest, keys, map, widening, mode, control),
-        2 => scattered::<2>(level, finest, keys, map, widening, mode, control),
-        3 => scattered::<3>(level, finest, keys, map, widening, mode, control),
-        4 => scattered::<4>(level, finest, keys, map, widening, mode, control),
-        5 => scattered::<5>(level, finest, keys, map, widening, mode, control),
-        _ => scattered::<MAX_DIMENSION>(level, finest, keys, map, widening, mode, control),
+/// How cells are sent to boxes: a map that is evaluated at their corners, and what is added to the hulls.
+#[derive(Clone, Copy, Debug)]
+pub struct CornerRule<'a, M> {
+    /// The map.
+    pub map: &'a M,
+    /// How the hull of the corners' images is made larger.
+    pub widening: Widening<'a>,
+    /// Whether *exit* and *unknown* are told of.
+    pub mode: Mode,
+}
+
+impl<M: Corners> CornerRule<'_, M> {
+    /// Images of some cells of one level, sorted by key, in cells of a deeper one. Corners are evaluated once for all
+    /// cells that follow each other along the last axis.
+    pub(super) fn images(
+        &self,
+        level: &Level,
+        finest: &Level,
+        keys: &[u64],
+        control: &Control,
+    ) -> Result<Vec<DeepImage>, EngineError> {
+        match level.dimension() {
+            1 => scattered::<1, M>(self, level, finest, keys, control),
+            2 => scattered::<2, M>(self, level, finest, keys, control),
+            3 => scattered::<3, M>(self, level, finest, keys, control),
+            4 => scattered::<4, M>(self, level, finest, keys, control),
+            5 => scattered::<5, M>(self, level, finest, keys, control),
+            _ => scattered::<MAX_DIMENSION, M>(self, level, finest, keys, control),
+        }
+    }
+
+    /// The cells of a level to which one of them is sent; `None` if nothing is known of it.
+    pub(in crate::engine) fn cover(&self, level: &Level, key: u64) -> Option<Cover> {
+        let images = self.images(level, level, &[key], &Control::default());
+        images.ok().and_then(|images| images.first().and_then(DeepImage::cover))
     }
 }
 
-fn scattered<const D: usize>(
+fn scattered<const D: usize, M: Corners>(
+    rule: &CornerRule<'_, M>,
     level: &Level,
     finest: &Level,
     keys: &[u64],
-    map: &impl Corners,
-    widening: Widening<'_>,
-    mode: Mode,
     control: &Control,
 ) -> Result<Vec<DeepImage>, EngineError> {
+    let &CornerRule { map, widening, mode } = rule;
     let by: [f64; D] = std::array::from_fn(|axis| widening.along(level, axis));
     let fast = level.mask(D - 1);
     let mut images = vec![DeepImage::unknown(mode); keys.len()];

@@ -48,6 +48,7 @@ pub use adaptive_map::AdaptiveMap;
 pub use basins::Fates;
 pub use connections::ReducedMorseGraph;
 pub use continuation::{Continuation, LEAST_OVERLAP, MorseRegion};
+pub use corner_hulls::CornerRule;
 pub use digraph::{Digraph, ExplicitGraph};
 pub use morse_graph::{MAX_MORSE_SETS, MorseDecomposition, RecurrentSet};
 pub use multivalued_map::{BoxMap, Widening};

@@ -3,15 +3,14 @@
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
-use super::corner_hulls::images_of_cells;
-use super::{AdaptiveMap, Components, Corners, Digraph as _, Widening};
+use super::{AdaptiveMap, Components, CornerRule, Corners, Digraph as _};
 use crate::engine::grid::{AdaptiveGrid, CellSet, Level, MAX_SUBDIVISIONS, Rect};
 use crate::engine::{Control, EngineError, Mode};
 
 /// How deep an adaptive grid goes; the depths are numbers of subdivisions, as CMGDB's `Model` takes them.
 ///
 /// ```
-/// use doodl3::engine::dynamics::{AdaptiveMap, MorseDecomposition, PointMap, Refinement, Widening};
+/// use doodl3::engine::dynamics::{AdaptiveMap, CornerRule, MorseDecomposition, PointMap, Refinement, Widening};
 /// use doodl3::engine::grid::Rect;
 /// use doodl3::engine::{Control, Mode, Role};
 ///
@@ -22,7 +21,8 @@ use crate::engine::{Control, EngineError, Mode};
 /// let refinement = Refinement { init: 4, min: 16, max: 20, limit: 10_000 };
 /// let domain = Rect::new(&[-2.0], &[2.0]);
 /// let control = Control::default();
-/// let map = AdaptiveMap::refine(domain, &[false], refinement, &flow, Widening::None, Mode::Compatible, &control)?;
+/// let rule = CornerRule { map: &flow, widening: Widening::None, mode: Mode::Compatible };
+/// let map = AdaptiveMap::refine(domain, &[false], refinement, &rule, &control)?;
 /// assert!(map.grid().cells() < 300, "of {} cells of that size", 1 << 16);
 /// let morse = MorseDecomposition::of(&map, &control)?;
 /// assert_eq!(morse.sets().iter().filter(|set| set.role == Role::Attractor).count(), 2);
@@ -81,8 +81,7 @@ impl AdaptiveMap {
     /// of which nothing recurs at some depth up to `max` holds nothing, and its cells stay refined. In compatible mode the
     /// others stay at depth `min`; in full mode each is shown at the depth where it was last resolved.
     ///
-    /// Images are the bounding boxes of the images of corners, widened; see [`BoxMap::from_corners`](super::BoxMap).
-    /// Where they do not shrink with their cells (maps that are not monotone, corners without padding), something may
+    /// Where images do not shrink with their cells (maps that are not monotone, corners without padding), something may
     /// recur that was not seen on a coarser level. Recurrence and order are therefore to be sought on the grid that comes
     /// out, and edges are never inherited from coarser levels.
     ///
@@ -94,9 +93,7 @@ impl AdaptiveMap {
         domain: Rect,
         periodic: &[bool],
         refinement: Refinement,
-        map: &impl Corners,
-        widening: Widening<'_>,
-        mode: Mode,
+        rule: &CornerRule<'_, impl Corners>,
         control: &Control,
     ) -> Result<Self, EngineError> {
         let Refinement { init, min, max, .. } = refinement;
@@ -107,7 +104,7 @@ impl AdaptiveMap {
             return Err(EngineError::TooManyCells { subdivisions: init });
         }
         let finest = Level::new(domain, max)?.with_periodic_axes(periodic);
-        let work = Work { finest: &finest, refinement, map, widening, mode, control };
+        let work = Work { finest: &finest, refinement, rule, control };
 
         let mut leaves = Leaves::default();
         let mut nodes = vec![(0..1u64 << init).collect::<Vec<u64>>()];
@@ -137,17 +134,14 @@ impl AdaptiveMap {
 struct Work<'a, M> {
     finest: &'a Level,
     refinement: Refinement,
-    map: &'a M,
-    widening: Widening<'a>,
-    mode: Mode,
+    rule: &'a CornerRule<'a, M>,
     control: &'a Control,
 }
 
 impl<M: Corners> Work<'_, M> {
     /// Evaluates the map on some cells of one level, sorted by key, and tells what recurs among them alone.
     fn step(&self, level: &Level, keys: Vec<u64>) -> Result<Step, EngineError> {
-        let images =
-            images_of_cells(level, self.finest, &keys, self.map, self.widening, self.mode, self.control)?;
+        let images = self.rule.images(level, self.finest, &keys, self.control)?;
         let grid = AdaptiveGrid::new(self.finest.clone(), vec![CellSet::new(level.clone(), keys)]);
         let map = AdaptiveMap::new(grid, images, self.control)?;
         let components = Components::of(&map, self.control)?;
@@ -178,7 +172,7 @@ impl<M: Corners> Work<'_, M> {
         while let Some((depth, set)) = open.pop() {
             if depth == max || 2 * set.len() > limit {
                 holds = true;
-                if self.mode == Mode::Compatible {
+                if self.rule.mode == Mode::Compatible {
                     break;
                 }
                 refined.add(depth, set);
@@ -189,7 +183,7 @@ impl<M: Corners> Work<'_, M> {
             refined.add(depth + 1, step.leaves);
             open.extend(step.recurrent.into_iter().map(|set| (depth + 1, set)));
         }
-        if holds && self.mode == Mode::Compatible {
+        if holds && self.rule.mode == Mode::Compatible {
             let mut unrefined = Leaves::default();
             unrefined.add(min, candidate);
             return Ok(unrefined);

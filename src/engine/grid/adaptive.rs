@@ -178,6 +178,12 @@ impl AdaptiveGrid {
         (&self.sets[set].level, self.sets[set].keys[(cell - self.starts[set]) as usize])
     }
 
+    /// The cell with this key on a level, if it is one.
+    pub fn position(&self, level: &Level, key: u64) -> Option<u32> {
+        let set = self.sets.binary_search_by_key(&level.depth(), |set| set.level.depth()).ok()?;
+        self.sets[set].position(key).map(|at| self.starts[set] + at as u32)
+    }
+
     /// A cell's region.
     pub fn rect(&self, cell: u32) -> Rect {
         let (level, key) = self.cell(cell);

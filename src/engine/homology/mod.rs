@@ -33,6 +33,7 @@
 //! Where images of neighbouring cells have no cell in common (a map known from few data can be so), there is no
 //! continuous map in F as far as these cells tell, and the index is [`Undefined::FibreNotAcyclic`].
 
+mod adaptive;
 mod carrier;
 mod conley_index;
 mod cubical_complex;
@@ -48,6 +49,7 @@ mod relative;
 mod sparse_matrix;
 mod uniform;
 
+pub use adaptive::adaptive_conley_indices;
 pub use conley_index::{ConleyIndex, Reading, Undefined};
 pub use cubical_space::{CubicalSpace, Escape, Image};
 pub use field::PrimeField;

@@ -43,8 +43,9 @@ pub fn conley_indices(
 ) -> Result<Vec<ConleyIndex>, EngineError> {
     let field = PrimeField::new(prime)?;
     let dimension = grid.dimension();
-    let bits: Vec<u32> = (0..dimension).map(|axis| grid.cells_along(axis).trailing_zeros()).collect();
-    let space = CubicalSpace::new(&bits, &vec![false; dimension])?;
+    let (bits, periodic): (Vec<u32>, Vec<bool>) =
+        (0..dimension).map(|axis| (grid.cells_along(axis).trailing_zeros(), grid.is_periodic(axis))).unzip();
+    let space = CubicalSpace::new(&bits, &periodic)?;
     let image = |cell: u64| {
         let cell = cell as u32;
         if map.is_unknown(cell) {
