@@ -139,6 +139,35 @@ proptest! {
     }
 
     #[test]
+    fn a_composed_map_holds_all_paths(dimension in 1usize..4, subdivisions in 4u32..9, seed: u64, times in 1u32..6) {
+        let map = random_box_map(dimension, subdivisions, seed, Mode::Full);
+        let grid = map.grid();
+        let composed = map.composed(times, &Control::default()).unwrap();
+        for cell in 0..map.vertices() {
+            let (mut ends, mut escapes) = (vec![cell], false);
+            for _ in 0..times {
+                escapes |= ends.iter().any(|&end| map.escapes(end));
+                ends = ends.iter().flat_map(|&end| successors(&map, end)).collect();
+                ends.sort_unstable();
+                ends.dedup();
+            }
+            prop_assert!(ends.iter().all(|&end| composed.has_edge(cell, end)));
+            prop_assert!(composed.escapes(cell) || !escapes);
+            if times == 2 && !map.is_unknown(cell) {
+                let corner = |most: bool| -> Option<Vec<u32>> {
+                    (0..dimension).map(|axis| {
+                        let along = ends.iter().map(|&end| grid.coordinate(end, axis));
+                        if most { along.max() } else { along.min() }
+                    }).collect()
+                };
+                let hull = corner(false).zip(corner(true)).map(|(first, last)| (grid.cell(&first), grid.cell(&last)));
+                prop_assert_eq!(composed.image(cell), hull);
+                prop_assert_eq!(composed.exits(cell), escapes);
+            }
+        }
+    }
+
+    #[test]
     fn connecting_cells_lie_on_paths(dimension in 1usize..4, subdivisions in 4u32..9, seed: u64) {
         let map = random_box_map(dimension, subdivisions, seed, Mode::Full);
         let control = Control::default();

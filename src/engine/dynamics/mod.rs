@@ -30,6 +30,7 @@
 
 mod adaptive_map;
 mod basins;
+mod composition;
 mod connections;
 mod continuation;
 mod corner_hulls;
@@ -46,6 +47,7 @@ mod trim;
 
 pub use adaptive_map::AdaptiveMap;
 pub use basins::Fates;
+pub use composition::{iterated, iterated_enclosure};
 pub use connections::ReducedMorseGraph;
 pub use continuation::{Continuation, LEAST_OVERLAP, MorseRegion};
 pub use corner_hulls::CornerRule;

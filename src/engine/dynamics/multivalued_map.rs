@@ -125,6 +125,27 @@ impl BoxMap {
         Ok(Self { grid: grid.clone(), images })
     }
 
+    /// Sends each cell to the cells of a cover; `None` means that nothing is known.
+    pub(super) fn from_covers(
+        grid: &UniformGrid,
+        cover: impl Fn(u32) -> Option<Cover> + Sync,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let mut images = vec![Image::unknown(Mode::Full); grid.cells() as usize];
+        images.par_chunks_mut(CELLS_PER_TASK).enumerate().for_each(|(task, images)| {
+            if control.check().is_err() {
+                return;
+            }
+            for (cell, image) in (task * CELLS_PER_TASK..).zip(images) {
+                if let Some(cover) = cover(cell as u32) {
+                    *image = Image::new(cover, Mode::Full);
+                }
+            }
+        });
+        control.check()?;
+        Ok(Self { grid: grid.clone(), images })
+    }
+
     /// The grid on which the map lives.
     pub fn grid(&self) -> &UniformGrid {
         &self.grid
