@@ -204,6 +204,16 @@ pub enum EngineError {
         /// Number of Morse sets.
         sets: usize,
     },
+    /// A cell in which no pair starts, where such cells are refused.
+    #[error(
+        "no pair starts in the cell from {lower:?} to {upper:?}: give more pairs, choose fewer subdivisions, or allow empty cells"
+    )]
+    EmptyCell {
+        /// Lower corner of the cell.
+        lower: Vec<f64>,
+        /// Upper corner of the cell.
+        upper: Vec<f64>,
+    },
     /// A parameter outside its range.
     #[error("parameter `{name}` is {value}: it must be {need}")]
     Parameter {

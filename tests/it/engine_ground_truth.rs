@@ -9,7 +9,8 @@ use doodl3::engine::dynamics::{
 };
 use doodl3::engine::grid::{Level, Rect, UniformGrid};
 use doodl3::engine::homology::adaptive_conley_indices;
-use doodl3::engine::{Control, Fate, Mode, Role};
+use doodl3::engine::surrogate::DataMap;
+use doodl3::engine::{Control, Fate, Mode, Points, Role};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -262,34 +263,19 @@ fn double_well() {
     }));
 }
 
-/// A map known at a hundred points: the image of a cell is the bounding box of the images of the points in the 3 × 3
-/// cells around it, or else in the smallest of 2, 4, 8, … times the cell that holds any.
+/// A map known at a hundred points, as CMGDB's `BoxMapData` has it by default.
 #[test]
 fn leslie_from_data() {
     let case = Case::load("leslie100_data_u10");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/groundtruth/Leslie_100.dat");
-    let pairs: Vec<Vec<f64>> = std::fs::read_to_string(path)
-        .unwrap()
-        .lines()
-        .map(|line| line.split_whitespace().map(|number| number.parse().unwrap()).collect())
-        .collect();
-    let enclose = |cell: &Rect| {
-        let grown = |rect: &Rect, by: f64| {
-            let mut grown = *rect;
-            grown.widen(&[by * rect.width(0), by * rect.width(1)]);
-            grown
-        };
-        let doublings = std::iter::successors(Some(*cell), |rect| Some(grown(rect, 0.5)));
-        std::iter::once(grown(cell, 1.0)).chain(doublings).find_map(|around| {
-            let mut inside = pairs.iter().filter(|pair| around.contains(&pair[..2]));
-            let mut hull = Rect::point(&inside.next()?[2..]);
-            inside.for_each(|pair| hull.include(&pair[2..], &pair[2..]));
-            Some(hull)
-        })
-    };
-    case.assert_agrees(
-        &BoxMap::from_rects(&case.grid(), enclose, Mode::Compatible, &Control::default()).unwrap(),
-    );
+    let (mut from, mut to) = (Points::new(2), Points::new(2));
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let pair: Vec<f64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        from.push(&pair[..2]);
+        to.push(&pair[2..]);
+    }
+    let map = DataMap::new(&from, &to).unwrap();
+    case.assert_agrees(&map.on(&case.grid(), Mode::Compatible, &Control::default()).unwrap());
 }
 
 /// Here CMGDB connects the attractor of 64,417 cells with that of 1,261, as its coarse grids did; on the final grid the

@@ -1,5 +1,6 @@
 //! The map that is fitted to pairs of checkpoints, and boxes that enclose it.
 
+mod data_map;
 mod enclosure;
 mod fit;
 mod fitted_map;
@@ -9,6 +10,7 @@ mod likelihood;
 mod specification;
 mod standardise;
 
+pub use data_map::{DataMap, EmptyBox};
 pub(super) use enclosure::{Enclosing, simultaneous};
 pub(super) use fitted_map::{FittedMap, Search};
 pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction};
