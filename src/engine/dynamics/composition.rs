@@ -1,9 +1,8 @@
 //! Several steps as one: maps close to the identity move points by less than a few cells, so that nearly every cell seems
 //! to recur; several steps at once tell what stays from what creeps.
 
-use super::digraph::for_each_run;
 use super::{BoxMap, Digraph as _};
-use crate::engine::grid::{Cover, MAX_DIMENSION, Rect};
+use crate::engine::grid::{Cover, MAX_DIMENSION, Rect, UniformGrid};
 use crate::engine::{Control, EngineError};
 
 /// `map` applied `times` times, for [`PointMap`](super::PointMap).
@@ -73,28 +72,43 @@ impl BoxMap {
     /// This map, and then another one on the same grid.
     fn then(&self, other: &Self, control: &Control) -> Result<Self, EngineError> {
         let grid = self.grid();
-        let masks: Vec<u32> = (0..grid.dimension()).map(|axis| grid.mask(axis)).collect();
+        let dimension = grid.dimension();
         let image = |cell: u32| {
             if self.is_unknown(cell) {
                 return None;
             }
-            let mut cells: Option<(u32, u32)> = None;
             let mut exits = self.exits(cell);
-            for_each_run(self, cell, |run| {
+            let mut hull: Option<[(u32, u32); MAX_DIMENSION]> = None;
+            self.for_each_run(cell, |run| {
                 for between in run {
                     exits |= other.escapes(between);
                     let Some((first, last)) = other.image(between) else { continue };
-                    // coordinates are compared in place: masked, but not shifted
-                    let (low, high) = cells.unwrap_or((first, last));
-                    let least = masks.iter().map(|mask| (low & mask).min(first & mask)).sum();
-                    let most = masks.iter().map(|mask| (high & mask).max(last & mask)).sum();
-                    cells = Some((least, most));
+                    let ends = |axis| (grid.coordinate(first, axis), grid.coordinate(last, axis));
+                    let hull = hull.get_or_insert_with(|| std::array::from_fn(ends));
+                    for (axis, hull) in hull.iter_mut().enumerate().take(dimension) {
+                        *hull = joined(grid, axis, *hull, ends(axis));
+                    }
                 }
             });
+            let cells =
+                hull.map(|hull| (grid.cell(&hull.map(|ends| ends.0)), grid.cell(&hull.map(|ends| ends.1))));
             Some(Cover { cells, exits })
         };
         Self::from_covers(grid, image, control)
     }
+}
+
+/// The shortest interval of cells along an axis that holds two others, each given by its first and last cell.
+fn joined(grid: &UniformGrid, axis: usize, a: (u32, u32), b: (u32, u32)) -> (u32, u32) {
+    if !grid.is_periodic(axis) {
+        return (a.0.min(b.0), a.1.max(b.1));
+    }
+    let count = grid.cells_along(axis);
+    let ahead = |from: u32, to: u32| (to + count - from) % count;
+    // both, from the first cell of one of them on
+    let length = |a: (u32, u32), b: (u32, u32)| ahead(a.0, a.1).max(ahead(a.0, b.0) + ahead(b.0, b.1));
+    let (from, length) = if length(b, a) < length(a, b) { (b.0, length(b, a)) } else { (a.0, length(a, b)) };
+    if length >= count - 1 { (0, count - 1) } else { (from, (from + length) % count) }
 }
 
 #[cfg(test)]
@@ -102,7 +116,6 @@ mod tests {
     use super::*;
     use crate::engine::Mode;
     use crate::engine::dynamics::{MorseDecomposition, PointMap, Widening};
-    use crate::engine::grid::UniformGrid;
 
     /// One step of gradient descent on (x² − 1)²/4 + (y² − 1)²/4 + xy/10, which is monotone in each coordinate.
     fn descend(rate: f64) -> impl Fn(&[f64], &mut [f64]) + Sync {
@@ -115,6 +128,20 @@ mod tests {
 
     fn morse_sets(map: &BoxMap) -> usize {
         MorseDecomposition::of(map, &Control::default()).unwrap().sets().len()
+    }
+
+    #[test]
+    fn around_a_circle_intervals_are_joined_the_short_way() {
+        let circle = UniformGrid::new(Rect::new(&[0.0], &[1.0]), 4).unwrap().with_periodic_axes(&[true]);
+        for (a, b, expected) in [
+            ((1, 3), (2, 5), (1, 5)),
+            ((14, 1), (0, 3), (14, 3)),
+            ((1, 2), (13, 14), (13, 2)),
+            ((1, 8), (7, 2), (0, 15)),
+            ((0, 15), (3, 4), (0, 15)),
+        ] {
+            assert_eq!((joined(&circle, 0, a, b), joined(&circle, 0, b, a)), (expected, expected));
+        }
     }
 
     /// Four wells, four saddles and a summit; 557 Morse sets of one step, and 25 of twenty smaller ones, are what CMGDB
