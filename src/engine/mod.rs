@@ -29,10 +29,10 @@ pub use error::EngineError;
 pub use points::Points;
 
 use describe::Findings;
-use dynamics::{BoxMap, MorseDecomposition, Widening};
+use dynamics::MorseDecomposition;
 use grid::{MAX_DIMENSION, Rect, UniformGrid};
 use projection::{Coordinates, choose};
-use surrogate::{Enclosing, FittedMap, simultaneous};
+use surrogate::{FittedMap, Simultaneous, box_map};
 use trajectories::Group;
 
 /// Analyses runs that belong together: from their checkpoints to a Morse graph, the basins of its attractors, and how
@@ -61,16 +61,11 @@ pub fn analyze(
     control.report("map", 0.0);
     let grid =
         UniformGrid::new(domain(&choice.coordinates, parameters.grid.margin), parameters.grid.subdivisions)?;
-    let (widening, bending) = match surrogate.enclosure {
-        Enclosure::Padding => (None, None),
-        Enclosure::Confidence(probability) => {
-            let (corners, inside) = simultaneous(&fitted, &grid, probability);
-            (Some(corners), Some(inside))
-        }
+    let bound = match surrogate.enclosure {
+        Enclosure::Padding => None,
+        Enclosure::Confidence(probability) => Some(Simultaneous::new(&fitted, &grid, probability)),
     };
-    let enclosing = Enclosing::new(&fitted, widening.unwrap_or(0.0), surrogate.trust);
-    let beyond_corners = bending.as_deref().map_or(Widening::CellWidth, Widening::By);
-    let map = BoxMap::from_corners(&grid, &enclosing, beyond_corners, parameters.grid.mode, control)?;
+    let map = box_map(&fitted, &grid, bound.as_ref(), surrogate.trust, parameters.grid.mode, control)?;
 
     control.report("recurrence", 0.0);
     let morse = MorseDecomposition::of(&map, control)?;
@@ -81,8 +76,8 @@ pub fn analyze(
         parameters,
         choice: &choice,
         fitted: &fitted,
-        widening,
-        bending,
+        widening: bound.as_ref().map(|bound| bound.widening),
+        bending: bound.map(|bound| bound.bending),
         map: &map,
         morse: &morse,
         assessment,

@@ -3,7 +3,7 @@
 
 use super::{BoxMap, Digraph as _};
 use crate::engine::grid::{Cover, MAX_DIMENSION, Rect, UniformGrid};
-use crate::engine::{Control, EngineError};
+use crate::engine::{Control, EngineError, Mode};
 
 /// `map` applied `times` times, for [`PointMap`](super::PointMap).
 ///
@@ -94,7 +94,8 @@ impl BoxMap {
                 hull.map(|hull| (grid.cell(&hull.map(|ends| ends.0)), grid.cell(&hull.map(|ends| ends.1))));
             Some(Cover { cells, exits })
         };
-        Self::from_covers(grid, image, control)
+        // a map without exits stays so
+        Self::from_covers(grid, image, Mode::Full, control)
     }
 }
 
@@ -114,7 +115,6 @@ fn joined(grid: &UniformGrid, axis: usize, a: (u32, u32), b: (u32, u32)) -> (u32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Mode;
     use crate::engine::dynamics::{MorseDecomposition, PointMap, Widening};
 
     /// One step of gradient descent on (x² − 1)²/4 + (y² − 1)²/4 + xy/10, which is monotone in each coordinate.

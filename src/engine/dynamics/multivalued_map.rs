@@ -129,16 +129,17 @@ impl BoxMap {
     pub(super) fn from_covers(
         grid: &UniformGrid,
         cover: impl Fn(u32) -> Option<Cover> + Sync,
+        mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let mut images = vec![Image::unknown(Mode::Full); grid.cells() as usize];
+        let mut images = vec![Image::unknown(mode); grid.cells() as usize];
         images.par_chunks_mut(CELLS_PER_TASK).enumerate().for_each(|(task, images)| {
             if control.check().is_err() {
                 return;
             }
             for (cell, image) in (task * CELLS_PER_TASK..).zip(images) {
                 if let Some(cover) = cover(cell as u32) {
-                    *image = Image::new(cover, Mode::Full);
+                    *image = Image::new(cover, mode);
                 }
             }
         });

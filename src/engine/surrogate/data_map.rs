@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::engine::dynamics::BoxMap;
 use crate::engine::grid::{Rect, UniformGrid};
+use crate::engine::trajectories::Pairs;
 use crate::engine::{Control, EngineError, Mode, Points};
 
 /// Pairs in a leaf of the index.
@@ -57,17 +58,8 @@ impl DataMap {
     /// # Errors
     /// [`EngineError::Parameter`] if there are no pairs, if their numbers differ, or if one is not finite.
     pub fn new(from: &Points, to: &Points) -> Result<Self, EngineError> {
-        let refuse = |value, need| Err(EngineError::Parameter { name: "pairs", value, need });
-        if from.is_empty() {
-            return refuse(0.0, "at least one");
-        }
-        if from.len() != to.len() || from.dimension() != to.dimension() {
-            return refuse(to.len() as f64, "as many images as points, of the same dimension");
-        }
-        if let Some(&value) = from.rows().chain(to.rows()).flatten().find(|value| !value.is_finite()) {
-            return refuse(value, "finite numbers");
-        }
-        let pairs = PairTree::new(from, to);
+        let Pairs { from, to, .. } = Pairs::of_points(from, to)?;
+        let pairs = PairTree::new(&from, &to);
         Ok(Self { pairs, empty: EmptyBox::Interpolate, reach: 1.0, padding: 0.0, lipschitz: 0.0 })
     }
 

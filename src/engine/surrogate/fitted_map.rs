@@ -2,11 +2,14 @@
 
 use rayon::prelude::*;
 
+use super::enclosure::{Enclosing, Simultaneous, box_map};
 use super::standardise::{Standardisation, Trend};
 use super::{GaussianProcess, Specification};
+use crate::engine::dynamics::{BoxMap, Hulls};
+use crate::engine::grid::{Rect, UniformGrid};
 use crate::engine::statistics::standard_deviation;
 use crate::engine::trajectories::Pairs;
-use crate::engine::{Control, EngineError, Hyperparameters, Points, PriorMean, SurrogateParameters};
+use crate::engine::{Control, EngineError, Hyperparameters, Mode, Points, PriorMean, SurrogateParameters};
 
 /// How the search for hyperparameters is narrowed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,8 +28,25 @@ const QUICK_STEPS: usize = 20;
 
 /// z ↦ z + trend(z) + g(z) with an affine trend and a Gaussian process g on standardised scales; with a zero prior mean
 /// z ↦ g(z) on raw ones, all coordinates sharing their hyperparameters, as scikit-learn would.
+///
+/// ```
+/// use doodl3::engine::dynamics::MorseDecomposition;
+/// use doodl3::engine::grid::{Rect, UniformGrid};
+/// use doodl3::engine::surrogate::FittedMap;
+/// use doodl3::engine::{Control, Mode, Points, SurrogateParameters};
+///
+/// // a point that is halved, seen forty times
+/// let from = Points::from_rows(1, (0..40).map(|i| [f64::from(i) / 20.0 - 1.0]));
+/// let to = Points::from_rows(1, from.rows().map(|x| [0.5 * x[0]]));
+/// let control = Control::default();
+/// let map = FittedMap::fit(&from, &to, &SurrogateParameters::default(), &control)?;
+/// let grid = UniformGrid::new(Rect::new(&[-1.0], &[1.0]), 6)?;
+/// let boxes = map.with_confidence(&grid, 0.95, 1.0, Mode::Full, &control)?;
+/// assert_eq!(MorseDecomposition::of(&boxes, &control)?.sets().len(), 1);
+/// # Ok::<(), doodl3::engine::EngineError>(())
+/// ```
 #[derive(Clone, Debug)]
-pub(in crate::engine) struct FittedMap {
+pub struct FittedMap {
     prior_mean: PriorMean,
     input: Standardisation,
     outputs: Vec<Output>,
@@ -122,6 +142,77 @@ impl Output {
 }
 
 impl FittedMap {
+    /// The map that the pairs of rows of `from` and `to` show, with the hyperparameters that fit them best.
+    ///
+    /// # Errors
+    /// [`EngineError::Parameter`] if there are no pairs, if they differ in number or dimension, or if one is not finite;
+    /// [`EngineError::SingularCovariance`], [`EngineError::Cancelled`].
+    pub fn fit(
+        from: &Points,
+        to: &Points,
+        parameters: &SurrogateParameters,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let pairs = Pairs::of_points(from, to)?;
+        let least_scale = Specification::standard(parameters.kernel, from.dimension()).length_scales.0;
+        let search = Search { quick: false, least_scale, start: None };
+        let hyperparameters = Self::hyperparameters(&pairs, parameters, search, control)?;
+        Self::given(&pairs, parameters, &hyperparameters)
+    }
+
+    /// The map that the pairs of rows of `from` and `to` show, with these hyperparameters: on standardised scales for
+    /// each coordinate, or with a zero prior mean on raw scales for all.
+    ///
+    /// # Errors
+    /// [`EngineError::Parameter`] if there are no pairs, if they differ in number or dimension, or if one is not finite;
+    /// [`EngineError::SingularCovariance`].
+    pub fn with_hyperparameters(
+        from: &Points,
+        to: &Points,
+        parameters: &SurrogateParameters,
+        hyperparameters: &[Hyperparameters],
+    ) -> Result<Self, EngineError> {
+        Self::given(&Pairs::of_points(from, to)?, parameters, hyperparameters)
+    }
+
+    /// The map on the cells of a grid, with enclosures that hold for all trusted cells at once with this probability. A
+    /// cell is trusted where standard deviations are below `trust` times the spread of what is learned.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`].
+    pub fn with_confidence(
+        &self,
+        grid: &UniformGrid,
+        probability: f64,
+        trust: f64,
+        mode: Mode,
+        control: &Control,
+    ) -> Result<BoxMap, EngineError> {
+        let bound = Simultaneous::new(self, grid, probability);
+        box_map(self, grid, Some(&bound), trust, mode, control)
+    }
+
+    /// The boxes of [`Self::with_confidence`] before they are rounded to cells; `None` for cells that are not trusted.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`].
+    pub fn enclosures(
+        &self,
+        grid: &UniformGrid,
+        probability: f64,
+        trust: f64,
+        control: &Control,
+    ) -> Result<Vec<Option<Rect>>, EngineError> {
+        let Simultaneous { widening, bending, refinement } = Simultaneous::new(self, grid, probability);
+        let hulls = Hulls::of(grid, &Enclosing::new(self, widening, trust), refinement, control)?;
+        let widened = |cell| {
+            let mut rect = hulls.of_cell(cell)?;
+            rect.widen(&bending);
+            Some(rect)
+        };
+        Ok((0..grid.cells()).map(widened).collect())
+    }
+
     /// Hyperparameters for these pairs: one set for each coordinate, or one for all.
     pub(in crate::engine) fn hyperparameters(
         pairs: &Pairs,

@@ -11,7 +11,9 @@ mod specification;
 mod standardise;
 
 pub use data_map::{DataMap, EmptyBox};
-pub(super) use enclosure::{Enclosing, simultaneous};
-pub(super) use fitted_map::{FittedMap, Search};
+pub use enclosure::Simultaneous;
+pub(super) use enclosure::box_map;
+pub use fitted_map::FittedMap;
+pub(super) use fitted_map::Search;
 pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction};
 pub use specification::Specification;

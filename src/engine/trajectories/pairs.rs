@@ -22,6 +22,25 @@ pub(in crate::engine) struct Pairs {
 }
 
 impl Pairs {
+    /// Pairs of points that belong to no runs, one step apart.
+    ///
+    /// # Errors
+    /// [`EngineError::Parameter`] if there are none, if they differ in number or dimension, or if one is not finite.
+    pub(in crate::engine) fn of_points(from: &Points, to: &Points) -> Result<Self, EngineError> {
+        let refuse = |value, need| Err(EngineError::Parameter { name: "pairs", value, need });
+        if from.is_empty() {
+            return refuse(0.0, "at least one");
+        }
+        if from.len() != to.len() || from.dimension() != to.dimension() {
+            return refuse(to.len() as f64, "as many images as points, of the same dimension");
+        }
+        if let Some(&value) = from.rows().chain(to.rows()).flatten().find(|value| !value.is_finite()) {
+            return refuse(value, "finite numbers");
+        }
+        let len = from.len();
+        Ok(Self { from: from.clone(), to: to.clone(), path: (0..len).collect(), steps: vec![1; len] })
+    }
+
     pub(in crate::engine) fn len(&self) -> usize {
         self.path.len()
     }
