@@ -90,8 +90,10 @@ impl BoxMap {
                     }
                 }
             });
-            let cells =
-                hull.map(|hull| (grid.cell(&hull.map(|ends| ends.0)), grid.cell(&hull.map(|ends| ends.1))));
+            let cells = hull.map(|hull| {
+                [hull.map(|ends| ends.0), hull.map(|ends| ends.1)].map(|at| u64::from(grid.cell(&at)))
+            });
+            let cells = cells.map(|[first, last]| (first, last));
             Some(Cover { cells, exits })
         };
         // a map without exits stays so

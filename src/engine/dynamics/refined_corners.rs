@@ -105,7 +105,7 @@ impl BoxMap {
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let by: Vec<f64> = (0..grid.dimension()).map(|axis| widening.along(grid, axis)).collect();
+        let by: Vec<f64> = (0..grid.dimension()).map(|axis| widening.along(grid.level(), axis)).collect();
         let cover = |cell: u32| {
             let mut hull = if mode == Mode::Full { hulls.of_cell(cell)? } else { hulls.rect(cell) };
             hull.widen(&by);
