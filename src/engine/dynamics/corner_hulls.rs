@@ -258,9 +258,9 @@ impl<const D: usize> CornerBlock<D> {
             if !hull.trusted && mode == Mode::Full {
                 continue;
             }
-            for axis in 0..D {
-                hull.lower[axis] -= by[axis];
-                hull.upper[axis] += by[axis];
+            for ((lower, upper), by) in hull.lower.iter_mut().zip(&mut hull.upper).zip(by) {
+                *lower -= by;
+                *upper += by;
             }
             visit(cell, hull);
         }

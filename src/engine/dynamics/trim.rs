@@ -65,8 +65,8 @@ fn bits(word: u64, number: u32) -> impl Iterator<Item = u32> {
 
 /// The words of a set in which a run of vertices lies, and its bits in each.
 fn masks(run: &std::ops::Range<u32>) -> impl Iterator<Item = (usize, u64)> {
-    let (start, last) = (run.start, run.end.saturating_sub(1));
-    let words = if run.is_empty() { 1..=0 } else { start / 64..=last / 64 };
+    let (start, last) = (run.start, run.end.wrapping_sub(1));
+    let words = start / 64..if run.is_empty() { start / 64 } else { last / 64 + 1 };
     words.map(move |word| {
         let mut mask = u64::MAX;
         if word == start / 64 {

@@ -236,28 +236,6 @@ impl AdaptiveGrid {
             set.for_each_run(first, last, |run| visit(start + run.start as u32..start + run.end as u32));
         }
     }
-
-    /// The first run of cells that meet a box of the finest level's cells, of those that are at least `from`.
-    #[inline]
-    pub(in crate::engine) fn next_run(&self, first: u64, last: u64, from: u32) -> std::ops::Range<u32> {
-        if from >= self.cells() {
-            return 0..0;
-        }
-        let of_from = self.set_of(from);
-        let mut present = self.present(first, last) & (u64::MAX << of_from);
-        while present != 0 {
-            let number = present.trailing_zeros() as usize;
-            present &= present - 1;
-            let (set, start) = (&self.sets[number], self.starts[number]);
-            let (first, last) = self.finest.ancestor_box(first, last, &set.level);
-            let from = from.saturating_sub(start) as usize;
-            let run = set.next_run(first, last, from.max(set.lower_bound(set.level.least(first, last))));
-            if !run.is_empty() {
-                return start + run.start as u32..start + run.end as u32;
-            }
-        }
-        0..0
-    }
 }
 
 #[cfg(test)]
@@ -328,13 +306,6 @@ mod tests {
             let mut all: Vec<u32> = Vec::new();
             grid.for_each_run(first, last, |run| all.extend(run));
             prop_assert_eq!(&all, &expected);
-            let mut stepwise: Vec<u32> = Vec::new();
-            let mut run = grid.next_run(first, last, 0);
-            while !run.is_empty() {
-                stepwise.extend(run.clone());
-                run = grid.next_run(first, last, run.end);
-            }
-            prop_assert_eq!(&stepwise, &expected);
             for cell in 0..grid.cells() {
                 let rect = grid.rect(cell);
                 let centre: Vec<f64> = rect.lower().iter().zip(rect.upper()).map(|(a, b)| f64::midpoint(*a, *b)).collect();

@@ -41,14 +41,14 @@ impl Level {
     #[inline]
     pub(in crate::engine) fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(Range<u64>)) {
         let dimension = self.dimension();
-        let length = (last - first & self.mask(dimension - 1)) + 1;
+        let length = ((last - first) & self.mask(dimension - 1)) + 1;
         let mut start = first;
         if dimension == 1 {
             return visit(start..start + length);
         }
         let inner = self.mask(dimension - 2);
         let step = inner & inner.wrapping_neg();
-        let rows = (last & inner) - (first & inner) >> inner.trailing_zeros().min(63);
+        let rows = ((last & inner) - (first & inner)) >> inner.trailing_zeros().min(63);
         loop {
             for row in 0..=rows {
                 let start = start + row * step;
@@ -62,7 +62,7 @@ impl Level {
             };
             let mask = self.mask(axis);
             let unit = mask & mask.wrapping_neg();
-            start = (start & !(unit - 1)) + unit | first & (unit - 1);
+            start = ((start & !(unit - 1)) + unit) | first & (unit - 1);
         }
     }
 

@@ -298,12 +298,13 @@ fn below(position: f64) -> u32 {
 
 /// First and last of the cells around a circle of `count` cells that meet an interval, `None` for no interval.
 fn wrapped(low: f64, high: f64, count: f64) -> Option<(u32, u32)> {
-    if !(low <= high) {
+    if low.is_nan() || high.is_nan() || low > high {
         return None;
     }
     let (from, to) = (low.ceil() - 1.0, high.floor());
-    // also where the ends are infinite, or too large for their difference to be exact
-    if !(to - from + 1.0 < count) {
+    // not a number where both ends are infinite
+    let met = to - from + 1.0;
+    if met.is_nan() || met >= count {
         return Some((0, count as u32 - 1));
     }
     Some((from.rem_euclid(count) as u32, to.rem_euclid(count) as u32))
