@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::homology::ConleyIndex;
+
 /// The training runs that are analysed together, as the engine sees them.
 ///
 /// All vectors of one kind have one length over all runs: sketches are comparable, predictions are of one probe batch.
@@ -424,6 +426,8 @@ pub struct MorseSet {
     pub upper: Vec<f64>,
     /// Its place in the dynamics.
     pub role: Role,
+    /// Its Conley index over the field of five elements: whether it is sure to hold something, and what that is like.
+    pub conley_index: ConleyIndex,
     /// Loss at the checkpoints inside, where known.
     pub loss: Option<LossSummary>,
     /// Which runs were inside, and when, by run.

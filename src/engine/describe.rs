@@ -2,6 +2,7 @@
 
 use super::dynamics::{BoxMap, MorseDecomposition, RecurrentSet};
 use super::grid::UniformGrid;
+use super::homology::ConleyIndex;
 use super::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
     FEW_PAIRS, FEW_RUNS, MUCH_NEGLECTED,
@@ -25,6 +26,8 @@ pub(super) struct Findings<'a> {
     pub(super) bending: Option<Vec<f64>>,
     pub(super) map: &'a BoxMap,
     pub(super) morse: &'a MorseDecomposition,
+    /// Of each Morse set.
+    pub(super) conley_indices: Vec<ConleyIndex>,
     pub(super) assessment: Assessment,
 }
 
@@ -96,6 +99,7 @@ impl Findings<'_> {
                 lower,
                 upper,
                 role: set.role,
+                conley_index: self.conley_indices[number].clone(),
                 loss: self.loss_inside(number, sets),
                 visits: self.visits(number, sets),
             }

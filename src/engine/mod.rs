@@ -31,9 +31,14 @@ pub use points::Points;
 use describe::Findings;
 use dynamics::MorseDecomposition;
 use grid::{MAX_DIMENSION, Rect, UniformGrid};
+use homology::conley_indices;
 use projection::{Coordinates, choose};
 use surrogate::{FittedMap, Simultaneous, box_map};
 use trajectories::Group;
+
+/// Conley indices have coefficients in the field of so many elements, as CMGDB's have: over that of two x + 1 and x − 1
+/// were the same.
+const CONLEY_PRIME: u32 = 5;
 
 /// Analyses runs that belong together: from their checkpoints to a Morse graph, the basins of its attractors, and how
 /// far both can be trusted.
@@ -70,6 +75,9 @@ pub fn analyze(
     control.report("recurrence", 0.0);
     let morse = MorseDecomposition::of(&map, control)?;
 
+    control.report("index", 0.0);
+    let conley_indices = conley_indices(&grid, &map, &morse, CONLEY_PRIME, control)?;
+
     control.report("quality", 0.0);
     let assessment = choice.assess(surrogate, &hyperparameters, control)?;
     Findings {
@@ -80,6 +88,7 @@ pub fn analyze(
         bending: bound.map(|bound| bound.bending),
         map: &map,
         morse: &morse,
+        conley_indices,
         assessment,
     }
     .describe(control)

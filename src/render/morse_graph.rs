@@ -13,6 +13,7 @@ use super::svg::{Path, Picture, Svg, fit};
 use super::words::{brief, count, percent, thousands};
 use super::{RenderError, ReportInput};
 use crate::artifact::Artifact;
+use crate::engine::homology::ConleyIndex;
 use crate::engine::{Analysis, LossSummary, MorseGraph, MorseSet, Role};
 
 /// A picture of more Morse sets than this shows the most telling ones.
@@ -31,6 +32,9 @@ struct Document<'a> {
 struct Node<'a> {
     id: usize,
     role: Role,
+    /// One string per degree; none where it is not defined.
+    conley_index: Vec<String>,
+    reading: String,
     cells: usize,
     volume_share: f64,
     lower: &'a [f64],
@@ -48,6 +52,8 @@ pub(super) fn as_json(input: &ReportInput, analysis: &Analysis) -> Result<Artifa
     let node = |(id, set): (usize, &'_ MorseSet)| Node {
         id,
         role: set.role,
+        conley_index: set.conley_index.strings(),
+        reading: set.conley_index.reading().to_string(),
         cells: set.size,
         volume_share: set.volume_share,
         lower: &analysis.morse_graph.sets[id].lower,
@@ -99,7 +105,7 @@ pub(super) fn ended(set: &MorseSet) -> usize {
     set.visits.iter().filter(|visit| visit.ends_here).count()
 }
 
-/// What is written of a set: its runs, its loss, its size.
+/// What is written of a set: its runs, its loss, its size, its Conley index.
 fn facts(set: &MorseSet) -> Vec<String> {
     let runs = match (ended(set), set.visits.len()) {
         (0, 0) => "no run was here".to_owned(),
@@ -112,7 +118,9 @@ fn facts(set: &MorseSet) -> Vec<String> {
     };
     let loss = set.loss.map(|loss| format!("loss {}, best {}", brief(loss.median), brief(loss.min)));
     let size = format!("{}, {}", count(set.size, "cell"), percent(set.volume_share));
-    [Some(runs), loss, Some(size)].into_iter().flatten().collect()
+    let index = matches!(set.conley_index, ConleyIndex::Defined { .. })
+        .then(|| format!("index {}", set.conley_index));
+    [Some(runs), loss, Some(size), index].into_iter().flatten().collect()
 }
 
 /// The part of a graph that is drawn.

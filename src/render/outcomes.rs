@@ -29,6 +29,9 @@ pub(super) struct SetRow {
     mark: String,
     name: String,
     role: &'static str,
+    /// The Conley index, and what it is like.
+    index: String,
+    reading: String,
     cells: String,
     share: String,
     median: String,
@@ -224,6 +227,8 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
             mark: icon(set.role, reading.colours[id]),
             name: set_name(id),
             role: role_word(set.role),
+            index: set.conley_index.to_string(),
+            reading: set.conley_index.reading().to_string(),
             cells: thousands(set.size as u64),
             share: percent(set.volume_share),
             median: set.loss.map_or_else(dash, |loss| figure(loss.median)),

@@ -93,7 +93,9 @@ impl<F: Fn(&[f64]) -> Vec<f64> + Sync> Seen<F> {
             .filter(|members| components.is_recurrent(members[0]))
             .map(|members| members.iter().copied().map(u64::from).collect())
             .collect();
-        sets.iter_mut().for_each(|set| set.sort_unstable());
+        for set in &mut sets {
+            set.sort_unstable();
+        }
         sets.sort();
         sets.into_iter().map(|set| (self.index(&set, prime), set)).map(|(index, set)| (set, index)).collect()
     }

@@ -37,7 +37,8 @@ fn unit_grid(dimension: usize, subdivisions: u32) -> UniformGrid {
 /// A map that sends cells to random boxes, some of them partly or wholly outside, some unknown; with every third seed on
 /// a torus.
 fn random_box_map(dimension: usize, subdivisions: u32, seed: u64, mode: Mode) -> BoxMap {
-    let grid = unit_grid(dimension, subdivisions).with_periodic_axes(&vec![seed % 3 == 0; dimension]);
+    let grid =
+        unit_grid(dimension, subdivisions).with_periodic_axes(&vec![seed.is_multiple_of(3); dimension]);
     let enclose = |rect: &Rect| {
         let mut state = rect
             .lower()

@@ -255,9 +255,9 @@ mod tests {
             for key in keys {
                 seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 if depth == finest.depth() || seed >> 62 == 0 {
-                    leaves.push(key)
+                    leaves.push(key);
                 } else {
-                    inner.extend(level.halves(key))
+                    inner.extend(level.halves(key));
                 }
             }
             inner.sort_unstable();

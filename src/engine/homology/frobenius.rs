@@ -274,8 +274,9 @@ mod tests {
                     for column in &mut similar {
                         column[i] = (column[i] + c * column[j]) % prime;
                     }
-                    for row in 0..a.len() {
-                        similar[j][row] = (similar[j][row] + (prime - c) * similar[i][row]) % prime;
+                    let lost = similar[i].clone();
+                    for (entry, lost) in similar[j].iter_mut().zip(lost) {
+                        *entry = (*entry + (prime - c) * lost) % prime;
                     }
                 }
             }

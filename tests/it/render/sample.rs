@@ -3,6 +3,7 @@
 
 use doodl3::alert::{Alert, AlertState, Severity};
 use doodl3::detect::Detector;
+use doodl3::engine::homology::{ConleyIndex, Polynomial, Undefined};
 use doodl3::engine::{
     Analysis, Basins, Candidate, Errors, Fate, Grid, Hyperparameters, Kernel, Lag, LeftOut, LossSummary,
     MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality, Role, Surrogate,
@@ -497,12 +498,25 @@ fn set(
         lower: extreme(f64::min, f64::INFINITY),
         upper: extreme(f64::max, f64::NEG_INFINITY),
         role,
+        conley_index: conley_index(role),
         loss: (!losses.is_empty()).then(|| LossSummary {
             min: losses[0],
             median: losses[losses.len() / 2],
             count: losses.len(),
         }),
         visits,
+    }
+}
+
+/// That of a stable fixed point, or of nothing.
+fn conley_index(role: Role) -> ConleyIndex {
+    match role {
+        Role::Attractor => {
+            let degrees = vec![vec![Polynomial { coefficients: vec![-1, 1] }], vec![], vec![]];
+            ConleyIndex::Defined { prime: 5, degrees }
+        }
+        Role::Open => ConleyIndex::Undefined { reason: Undefined::Escapes },
+        Role::Repeller | Role::Intermediate => ConleyIndex::Defined { prime: 5, degrees: vec![vec![]; 3] },
     }
 }
 
@@ -677,6 +691,7 @@ pub(super) fn tiny() -> ReportInput {
             lower: vec![0.0, 0.0],
             upper: vec![1.0, 1.0],
             role,
+            conley_index: conley_index(role),
             loss: run.map(|_| LossSummary { min: 0.25, median: 0.25, count: 1 }),
             visits: run.map(visit).into_iter().collect(),
         }
