@@ -118,8 +118,11 @@ fn facts(set: &MorseSet) -> Vec<String> {
     };
     let loss = set.loss.map(|loss| format!("loss {}, best {}", brief(loss.median), brief(loss.min)));
     let size = format!("{}, {}", count(set.size, "cell"), percent(set.volume_share));
-    let index = matches!(set.conley_index, ConleyIndex::Defined { .. })
-        .then(|| format!("index {}", set.conley_index));
+    let index = match &set.conley_index {
+        ConleyIndex::Undefined { .. } => None,
+        index if index.is_trivial() => Some("trivial index".to_owned()),
+        index => Some(format!("index {index}")),
+    };
     [Some(runs), loss, Some(size), index].into_iter().flatten().collect()
 }
 

@@ -9,6 +9,7 @@ use super::reading::{Destination, Reading, Run, role_word, set_name};
 use super::svg::{Path, Svg};
 use super::words::{count, figure, list, percent, thousands};
 use crate::engine::Role;
+use crate::engine::homology::ConleyIndex;
 
 /// A destination with its runs.
 #[derive(Serialize)]
@@ -228,7 +229,10 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
             name: set_name(id),
             role: role_word(set.role),
             index: set.conley_index.to_string(),
-            reading: set.conley_index.reading().to_string(),
+            reading: match set.conley_index {
+                ConleyIndex::Undefined { reason } => reason.to_string(),
+                _ => set.conley_index.reading().to_string(),
+            },
             cells: thousands(set.size as u64),
             share: percent(set.volume_share),
             median: set.loss.map_or_else(dash, |loss| figure(loss.median)),
