@@ -308,7 +308,8 @@ pub struct Surrogate {
     pub kernel: Kernel,
     /// One for each output coordinate.
     pub outputs: Vec<Hyperparameters>,
-    /// Factor of the standard deviation by which corner images are widened, where confidence was asked for.
+    /// Factor of the standard deviation by which corner images are widened, the largest over the coordinates, where
+    /// confidence was asked for.
     pub widening: Option<f64>,
     /// What is added to this on each side of an image along each coordinate, for how far the map bends inside a cell,
     /// where confidence was asked for; in the projection's units.

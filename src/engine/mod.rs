@@ -84,7 +84,7 @@ pub fn analyze(
         parameters,
         choice: &choice,
         fitted: &fitted,
-        widening: bound.as_ref().map(|bound| bound.widening),
+        widening: bound.as_ref().map(|bound| bound.widening.iter().copied().fold(0.0, f64::max)),
         bending: bound.map(|bound| bound.bending),
         map: &map,
         morse: &morse,

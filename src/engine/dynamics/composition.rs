@@ -91,9 +91,9 @@ impl BoxMap {
                 }
             });
             let cells = hull.map(|hull| {
-                [hull.map(|ends| ends.0), hull.map(|ends| ends.1)].map(|at| u64::from(grid.cell(&at)))
+                let corner = |end: fn((u32, u32)) -> u32| u64::from(grid.cell(&hull.map(end)));
+                (corner(|ends| ends.0), corner(|ends| ends.1))
             });
-            let cells = cells.map(|[first, last]| (first, last));
             Some(Cover { cells, exits })
         };
         // a map without exits stays so

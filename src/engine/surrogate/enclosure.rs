@@ -21,7 +21,9 @@
 //!   share 2⁻ˡ of the other part of the budget, gives κₗ; so |r − Ir| ≤ Σₗ Σⱼ κₗ (w²/4ˡ/2) D on a dense set, and by
 //!   continuity everywhere.
 //!
-//! The images of boxes are widened by the sum of both. All is conditional on kernel and hyperparameters; the processes
+//! The images of boxes are widened by the sum of both. The pairs themselves say whether the process is what it is taken
+//! for: where one of them, left out, lies farther from what the others say than it should, as it does for a map that is
+//! steeper in one region than in another, both are widened in proportion. All is conditional on kernel and hyperparameters; the processes
 //! of different coordinates need not be independent. It holds for the exact process; where many pairs are represented
 //! by few, deviations are approximate, and the analysis states the variance that is neglected.
 
@@ -39,18 +41,22 @@ const LEVELS: u32 = 40;
 /// nothing, and what the map does is the prior's invention, however sure the prior is of itself.
 const UNINFORMED: f64 = 0.9;
 
+/// Where the deviation before data is less than this share of the spread of what is learned, the trend tells nearly all,
+/// and there is little that a prior could invent.
+const FAITHFUL_TREND: f64 = 0.1;
+
 /// The fitted map at corners of cells: intervals around its mean, and whether it is trusted there.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Enclosing<'a> {
     map: &'a FittedMap,
-    /// Half the length of the intervals in standard deviations.
-    widening: f64,
+    /// Half the length of the intervals in standard deviations, for each axis.
+    widening: &'a [f64],
     /// Largest trusted standard deviation, as a share of the spread of what is learned.
     trust: f64,
 }
 
 impl<'a> Enclosing<'a> {
-    pub(in crate::engine) fn new(map: &'a FittedMap, widening: f64, trust: f64) -> Self {
+    pub(in crate::engine) fn new(map: &'a FittedMap, widening: &'a [f64], trust: f64) -> Self {
         Self { map, widening, trust }
     }
 }
@@ -61,14 +67,17 @@ const LATTICE_SHARE: f64 = 0.9;
 /// Bending between points of the lattice, in cells, that is small beside the rounding of images to cells.
 const SMALL_BENDING: f64 = 0.1;
 
+/// A surprise that only this share of processes show speaks against the process.
+const RARE: f64 = 0.1;
+
 /// Most points of a lattice that is finer than the grid.
 const MOST_POINTS: f64 = (1u32 << 18) as f64;
 
 /// What makes images hold for all cells at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simultaneous {
-    /// The factor κ of standard deviations by which the image of each point of the lattice is widened.
-    pub widening: f64,
+    /// For each axis the factor κ of standard deviations by which the image of each point of the lattice is widened.
+    pub widening: Vec<f64>,
     /// What is added on each side of a cell's image along each axis, for how far the map bends between these points.
     pub bending: Vec<f64>,
     /// How often cells are halved along each axis to make the lattice.
@@ -93,7 +102,7 @@ impl Simultaneous {
         let dimension = grid.dimension();
         let quantile = |budget: f64, values: f64| normal_upper_quantile(budget / (2.0 * values));
         let lattice = LATTICE_SHARE * (1.0 - probability);
-        let widening = quantile(lattice, points(grid, refinement) * dimension as f64);
+        let factor = quantile(lattice, points(grid, refinement) * dimension as f64);
         // Σₗ κₗ/4ˡ/2; all new vertices of a level, whichever axis they came by, in all coordinates
         let between = (1.0 - LATTICE_SHARE) * (1.0 - probability);
         let halvings: f64 = (1..=LEVELS)
@@ -114,8 +123,21 @@ impl Simultaneous {
             });
             by_axis.sum::<f64>() * map.scales(output).1
         };
-        Self { widening, bending: (0..dimension).map(bending).collect(), refinement }
+        let caution: Vec<f64> = (0..dimension).map(|axis| caution(map, axis)).collect();
+        Self {
+            widening: caution.iter().map(|caution| caution * factor).collect(),
+            bending: (0..dimension).map(|axis| caution[axis] * bending(axis)).collect(),
+            refinement,
+        }
     }
+}
+
+/// How much larger deviations are than the process has it: by how much the pair that surprises most, of all left out in
+/// turn, exceeds what all but one in [`RARE`] such processes show. One where nothing speaks against the process.
+fn caution(map: &FittedMap, axis: usize) -> f64 {
+    let (process, column) = map.process(axis);
+    let expected = normal_upper_quantile(RARE / (2.0 * map.pairs() as f64));
+    (process.surprises()[column] / expected).max(1.0)
 }
 
 /// Points of the lattice that halves the cells of a grid this often.
@@ -135,10 +157,10 @@ pub(in crate::engine) fn box_map(
     control: &Control,
 ) -> Result<BoxMap, EngineError> {
     let Some(Simultaneous { widening, bending, refinement }) = bound else {
-        let enclosing = Enclosing::new(map, 0.0, trust);
+        let enclosing = Enclosing::new(map, &[0.0; MAX_DIMENSION], trust);
         return BoxMap::from_corners(grid, &enclosing, Widening::CellWidth, mode, control);
     };
-    let enclosing = Enclosing::new(map, *widening, trust);
+    let enclosing = Enclosing::new(map, widening, trust);
     if *refinement == 0 {
         return BoxMap::from_corners(grid, &enclosing, Widening::By(bending), mode, control);
     }
@@ -174,10 +196,11 @@ impl Corners for Enclosing<'_> {
                     let (batch, output) = if shared { (&batches[0], axis) } else { (&batches[axis], 0) };
                     let deviation = batch.variance(number).sqrt() * map.scales(axis).1;
                     let mean = map.next(axis, &raw, scaled, batch.mean(number, output));
-                    images.lower[at * dimension + axis] = mean - self.widening * deviation;
-                    images.upper[at * dimension + axis] = mean + self.widening * deviation;
-                    let known = deviation <= self.trust * map.spread(axis);
-                    let informed = deviation <= UNINFORMED * map.deviation_before_data(axis);
+                    images.lower[at * dimension + axis] = mean - self.widening[axis] * deviation;
+                    images.upper[at * dimension + axis] = mean + self.widening[axis] * deviation;
+                    let (spread, before) = (map.spread(axis), map.deviation_before_data(axis));
+                    let known = deviation <= self.trust * spread;
+                    let informed = deviation <= UNINFORMED * before || before <= FAITHFUL_TREND * spread;
                     images.trusted[at] &= known && informed;
                 }
             }

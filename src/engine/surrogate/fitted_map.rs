@@ -204,7 +204,7 @@ impl FittedMap {
         control: &Control,
     ) -> Result<Vec<Option<Rect>>, EngineError> {
         let Simultaneous { widening, bending, refinement } = Simultaneous::new(self, grid, probability);
-        let hulls = Hulls::of(grid, &Enclosing::new(self, widening, trust), refinement, control)?;
+        let hulls = Hulls::of(grid, &Enclosing::new(self, &widening, trust), refinement, control)?;
         let widened = |cell| {
             let mut rect = hulls.of_cell(cell)?;
             rect.widen(&bending);
@@ -252,8 +252,14 @@ impl FittedMap {
         hyperparameters: &[Hyperparameters],
     ) -> Result<Self, EngineError> {
         let Task { input, outputs, inputs, targets } = Task::new(pairs, parameters.prior_mean);
+        let trend_terms = match parameters.prior_mean {
+            PriorMean::Affine => inputs.dimension() + 1,
+            PriorMean::Displacement => 1,
+            PriorMean::Zero => 0,
+        };
         let condition = |(targets, hyperparameters): (&Points, &Hyperparameters)| {
-            GaussianProcess::given(parameters.kernel, hyperparameters.clone(), &inputs, targets)
+            let (kernel, hyperparameters) = (parameters.kernel, hyperparameters.clone());
+            GaussianProcess::given_beside_trend(kernel, hyperparameters, &inputs, targets, trend_terms)
         };
         let processes = targets.par_iter().zip(hyperparameters).map(condition).collect::<Result<_, _>>()?;
         Ok(Self { prior_mean: parameters.prior_mean, input, outputs, processes, pairs: pairs.len() })

@@ -3,6 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve as _};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
+use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Accum, Mat, Par, Side};
 
 use super::likelihood::JITTER;
@@ -58,7 +59,21 @@ pub struct GaussianProcess {
     /// The variance is the signal's less the squared length of this times the covariances with the centres.
     reduction: Mat<f64>,
     norms: Vec<f64>,
+    surprises: Vec<f64>,
     neglected: f64,
+    /// How well the trend that was taken out of the targets is known, if one was.
+    trend: Option<TrendUncertainty>,
+}
+
+/// What is not known of a trend c₀ + c₁x₁ + … that was fitted to the targets: to the variance at x it adds RᵀA⁻¹R, where
+/// R = h(x) − HᵀK⁻¹k(x), A = HᵀK⁻¹H, h(x) are the trend's terms and H those of all pairs (Rasmussen and Williams,
+/// equation 2.42, with nothing known of the coefficients before data).
+#[derive(Clone, Debug)]
+struct TrendUncertainty {
+    /// Row by term, column by centre: HᵀK⁻¹.
+    weights: Mat<f64>,
+    /// L⁻¹ where A = LLᵀ.
+    factor: Mat<f64>,
 }
 
 /// Mean and variance at some points.
@@ -81,21 +96,47 @@ impl GaussianProcess {
         inputs: &Points,
         targets: &Points,
     ) -> Result<Self, EngineError> {
+        Self::given_beside_trend(kernel, hyperparameters, inputs, targets, 0)
+    }
+
+    /// The same where the first `trend_terms` of the terms 1, x₁, x₂, … were fitted to the targets and taken out of them.
+    pub(super) fn given_beside_trend(
+        kernel: Kernel,
+        hyperparameters: Hyperparameters,
+        inputs: &Points,
+        targets: &Points,
+        trend_terms: usize,
+    ) -> Result<Self, EngineError> {
         let scaled: Vec<Vec<f64>> = (0..inputs.dimension())
             .map(|axis| inputs.column(axis).map(|x| x / hyperparameters.length_scales[axis]).collect())
             .collect();
         let data = Data { kernel, scaled: &scaled, signal: hyperparameters.signal_variance };
-        let targets = Mat::from_fn(inputs.len(), targets.dimension(), |i, output| targets.row(i)[output]);
+        let outputs = targets.dimension();
+        // the trend's terms are solved for as further targets are
+        let columns = Mat::from_fn(inputs.len(), outputs + trend_terms, |i, column| match column {
+            output if output < outputs => targets.row(i)[output],
+            term if term == outputs => 1.0,
+            term => inputs.row(i)[term - outputs - 1],
+        });
         let noise = hyperparameters.noise_variance + JITTER;
         let solution = if inputs.len() <= EXACT_PAIRS {
-            data.exact(&targets, noise)
+            data.exact(&columns, noise)
         } else {
-            data.projected(&targets, noise)
+            data.projected(&columns, noise)
         };
-        let Solution { centres, weights, reduction, norms, neglected } =
+        let Solution { centres, weights, reduction, norms, surprises, solved, neglected } =
             solution.ok_or(EngineError::SingularCovariance { pairs: inputs.len() })?;
+        let terms = columns.subcols(outputs, trend_terms);
+        let gram = terms.transpose() * solved.subcols(outputs, trend_terms);
+        let trend = (trend_terms > 0).then(|| Llt::new(gram.as_ref(), Side::Lower).ok()).flatten();
+        let trend = trend.map(|gram| {
+            let mut factor = Mat::zeros(trend_terms, trend_terms);
+            invert_lower_triangular(factor.as_mut(), gram.L(), Par::Seq);
+            TrendUncertainty { weights: weights.subrows(outputs, trend_terms).to_owned(), factor }
+        });
         let centres = scaled.iter().map(|axis| centres.iter().map(|&i| axis[i]).collect()).collect();
-        Ok(Self { kernel, hyperparameters, centres, weights, reduction, norms, neglected })
+        let weights = weights.subrows(0, outputs).to_owned();
+        Ok(Self { kernel, hyperparameters, centres, weights, reduction, norms, surprises, neglected, trend })
     }
 
     /// The covariance function.
@@ -124,6 +165,12 @@ impl GaussianProcess {
         &self.norms
     }
 
+    /// For each output the largest distance of a pair from what all others say of it, noise included, in standard
+    /// deviations. Among n pairs of a process that is what it is said to be, the largest of n normal variables, or so.
+    pub fn surprises(&self) -> &[f64] {
+        &self.surprises
+    }
+
     /// Mean and variance at each point.
     pub fn predict(&self, points: &Points) -> Prediction {
         let outputs = self.weights.nrows();
@@ -150,6 +197,7 @@ impl GaussianProcess {
             covariances: Mat::zeros(centres, BATCH),
             reduced: Mat::zeros(centres, BATCH),
             means: Mat::zeros(outputs, BATCH),
+            terms: self.trend.as_ref().map(|trend| Mat::zeros(trend.weights.nrows(), BATCH)),
         }
     }
 }
@@ -160,6 +208,8 @@ pub(super) struct Batch<'a> {
     covariances: Mat<f64>,
     reduced: Mat<f64>,
     means: Mat<f64>,
+    /// R of [`TrendUncertainty`].
+    terms: Option<Mat<f64>>,
 }
 
 impl Batch<'_> {
@@ -170,6 +220,10 @@ impl Batch<'_> {
         let Hyperparameters { length_scales, signal_variance, .. } = &process.hyperparameters;
         let mut count = 0;
         for point in points {
+            if let Some(terms) = &mut self.terms {
+                let terms = column_mut(terms, count).iter_mut();
+                terms.zip(std::iter::once(&1.0).chain(point)).for_each(|(term, x)| *term = *x);
+            }
             let covariances = column_mut(&mut self.covariances, count);
             covariances.fill(0.0);
             for ((centres, x), scale) in process.centres.iter().zip(point).zip(length_scales) {
@@ -187,6 +241,10 @@ impl Batch<'_> {
         let (reduced, means) = (self.reduced.subcols_mut(0, count), self.means.subcols_mut(0, count));
         matmul(reduced, Accum::Replace, process.reduction.as_ref(), covariances, 1.0, Par::Seq);
         matmul(means, Accum::Replace, process.weights.as_ref(), covariances, 1.0, Par::Seq);
+        if let (Some(terms), Some(trend)) = (&mut self.terms, &process.trend) {
+            let terms = terms.subcols_mut(0, count);
+            matmul(terms, Accum::Add, trend.weights.as_ref(), covariances, -1.0, Par::Seq);
+        }
     }
 
     pub(super) fn mean(&self, number: usize, output: usize) -> f64 {
@@ -194,7 +252,13 @@ impl Batch<'_> {
     }
 
     pub(super) fn variance(&self, number: usize) -> f64 {
-        (self.process.hyperparameters.signal_variance - self.reduced.col(number).squared_norm_l2()).max(0.0)
+        let process = self.process;
+        let signal = process.hyperparameters.signal_variance;
+        let of_trend = match (&self.terms, &process.trend) {
+            (Some(terms), Some(trend)) => (&trend.factor * terms.col(number)).squared_norm_l2(),
+            _ => 0.0,
+        };
+        (signal - self.reduced.col(number).squared_norm_l2()).max(0.0) + of_trend
     }
 }
 
@@ -213,6 +277,9 @@ struct Solution {
     weights: Mat<f64>,
     reduction: Mat<f64>,
     norms: Vec<f64>,
+    surprises: Vec<f64>,
+    /// K⁻¹ times the targets.
+    solved: Mat<f64>,
     neglected: f64,
 }
 
@@ -258,11 +325,15 @@ impl Data<'_> {
             (weights.transpose() * targets - noise * weights.squared_norm_l2()).max(0.0).sqrt()
         };
         let norms = (0..targets.ncols()).map(norm).collect();
+        // Rasmussen and Williams, equation 5.12: of a pair left out, the residual is [K⁻¹y]ᵢ/[K⁻¹]ᵢᵢ, its variance 1/[K⁻¹]ᵢᵢ
+        let precisions: Vec<f64> = (0..n).map(|i| reduction.col(i).squared_norm_l2()).collect();
         Some(Solution {
             centres: (0..n).collect(),
             weights: weights.transpose().to_owned(),
+            surprises: largest_surprises(&weights, &precisions),
             reduction,
             norms,
+            solved: weights,
             neglected: 0.0,
         })
     }
@@ -287,7 +358,22 @@ impl Data<'_> {
         let mut gram = Mat::<f64>::identity(r, r);
         matmul(gram.as_mut(), Accum::Add, weighted.transpose(), features.as_ref(), 1.0, Par::Seq);
         let projected = weighted.transpose() * targets;
-        let coefficients = Llt::new(gram.as_ref(), Side::Lower).ok()?.solve(&projected);
+        let factor = Llt::new(gram.as_ref(), Side::Lower).ok()?;
+        let coefficients = factor.solve(&projected);
+        // the same by Woodbury's identity: K⁻¹ = Λ⁻¹ − Λ⁻¹Φ B⁻¹ ΦᵀΛ⁻¹
+        let mut residuals = targets - &features * &coefficients;
+        for output in 0..residuals.ncols() {
+            for (residual, precision) in column_mut(&mut residuals, output).iter_mut().zip(&precisions) {
+                *residual *= precision;
+            }
+        }
+        let mut halves = weighted.transpose().to_owned();
+        solve_lower_triangular_in_place(factor.L(), halves.as_mut(), Par::Seq);
+        let left_out: Vec<f64> = precisions
+            .iter()
+            .enumerate()
+            .map(|(i, precision)| precision - halves.col(i).squared_norm_l2())
+            .collect();
         let weights = inverse.transpose() * &coefficients;
         let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
         let shrink: Vec<f64> = (0..r).map(|i| (1.0 - 1.0 / eigen.S()[i]).max(0.0).sqrt()).collect();
@@ -298,6 +384,8 @@ impl Data<'_> {
             weights: weights.transpose().to_owned(),
             reduction: rotation * inverse,
             norms,
+            surprises: largest_surprises(&residuals, &left_out),
+            solved: residuals,
             neglected: left.iter().copied().fold(0.0, f64::max) / self.signal,
         })
     }
@@ -344,6 +432,15 @@ impl Data<'_> {
     }
 }
 
+/// For each column of K⁻¹y its largest entry, in standard deviations, from the diagonal of K⁻¹.
+fn largest_surprises(weights: &Mat<f64>, precisions: &[f64]) -> Vec<f64> {
+    let largest = |output| {
+        let surprises = column(weights, output).iter().zip(precisions).map(|(w, p)| w.abs() / p.sqrt());
+        surprises.fold(0.0, f64::max)
+    };
+    (0..weights.ncols()).map(largest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,8 +476,13 @@ mod tests {
                 .collect();
             let data = Data { kernel, scaled: &scaled, signal: 2.0 };
             let column = Mat::from_fn(inputs.len(), 1, |i, _| targets.row(i)[0]);
-            let Solution { centres, weights, reduction, norms, neglected } =
+            let Solution { centres, weights, reduction, norms, surprises, neglected, .. } =
                 data.projected(&column, 0.01).unwrap();
+            assert!(
+                (surprises[0] / exact.surprises[0] - 1.0).abs() < 0.1,
+                "{surprises:?} {:?}",
+                exact.surprises
+            );
             assert!(centres.len() <= MAX_CENTRES && neglected < 1e-3, "{} {neglected}", centres.len());
             assert!(
                 (norms[0] / exact.norms[0] - 1.0).abs() < 0.05,
@@ -389,7 +491,7 @@ mod tests {
             );
             let centres = scaled.iter().map(|axis| centres.iter().map(|&i| axis[i]).collect()).collect();
             let projected =
-                GaussianProcess { centres, weights, reduction, norms, neglected, ..exact.clone() };
+                GaussianProcess { centres, weights, reduction, norms, surprises, neglected, ..exact.clone() };
 
             let points =
                 Points::from_rows(2, cloud(200, 3).rows().map(|x| [1.5 * x[0] - 1.0, 1.5 * x[1] - 1.0]));
@@ -412,6 +514,45 @@ mod tests {
         let far = process.predict(&Points::from_rows(2, [[50.0, 50.0]]));
         assert!(far.mean.row(0)[0].abs() < 1e-9);
         assert!((far.variance[0] - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_trend_is_known_no_better_than_its_pairs_tell() {
+        // with next to no signal, what is left is the line of least squares through noisy pairs
+        let inputs = Points::from_rows(1, (0..30).map(|i| [f64::from(i) / 10.0]));
+        let targets = Points::from_rows(1, inputs.rows().map(|_| [0.0]));
+        let noise = Hyperparameters {
+            length_scales: vec![1.0],
+            signal_variance: 1e-12,
+            noise_variance: 0.04,
+            log_marginal_likelihood: 0.0,
+        };
+        let process =
+            GaussianProcess::given_beside_trend(Kernel::Matern52, noise, &inputs, &targets, 2).unwrap();
+        let mean = inputs.column(0).sum::<f64>() / 30.0;
+        let scatter: f64 = inputs.column(0).map(|x| (x - mean).powi(2)).sum();
+        for x in [-1.0, 0.5, 4.0] {
+            let expected = 0.04 * (1.0 / 30.0 + (x - mean).powi(2) / scatter);
+            let found = process.predict(&Points::from_rows(1, [[x]])).variance[0];
+            assert!((found / expected - 1.0).abs() < 1e-6, "{x}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn surprises_are_those_of_pairs_left_out() {
+        let inputs = cloud(12, 5);
+        let targets = Points::from_rows(1, inputs.rows().map(|x| [(3.0 * x[0]).sin()]));
+        let given = |inputs: &Points, targets: &Points| {
+            GaussianProcess::given(Kernel::Rbf, hyperparameters(), inputs, targets).unwrap()
+        };
+        let left_out = |pair: usize| {
+            let others: Vec<usize> = (0..12).filter(|&other| other != pair).collect();
+            let process = given(&inputs.select(&others), &targets.select(&others));
+            let at = process.predict(&inputs.select(&[pair]));
+            (at.mean.row(0)[0] - targets.row(pair)[0]).abs() / (at.variance[0] + 0.01 + JITTER).sqrt()
+        };
+        let largest = (0..12).map(left_out).fold(0.0, f64::max);
+        assert!((given(&inputs, &targets).surprises()[0] / largest - 1.0).abs() < 1e-6);
     }
 
     #[test]
