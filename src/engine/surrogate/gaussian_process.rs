@@ -72,7 +72,7 @@ pub struct GaussianProcess {
 struct TrendUncertainty {
     /// Row by term, column by centre: HᵀK⁻¹.
     weights: Mat<f64>,
-    /// L⁻¹ where A = LLᵀ.
+    /// L⁻¹ where `A = LLᵀ`.
     factor: Mat<f64>,
 }
 
