@@ -22,10 +22,13 @@
 //!   continuity everywhere.
 //!
 //! The images of boxes are widened by the sum of both. The pairs themselves say whether the process is what it is taken
-//! for: where one of them, left out, lies farther from what the others say than it should, as it does for a map that is
-//! steeper in one region than in another, both are widened in proportion. All is conditional on kernel and hyperparameters; the processes
-//! of different coordinates need not be independent. It holds for the exact process; where many pairs are represented
-//! by few, deviations are approximate, and the analysis states the variance that is neglected.
+//! for: where one of them, left out, lies farther from what the others say than it should, both are widened in
+//! proportion. A map that is steep where hardly a pair lies, and flat elsewhere, is no draw from a stationary process,
+//! and no pair may tell: there enclosures hold less often than promised (`benches/calibration.rs` shows one).
+//!
+//! All is conditional on kernel and hyperparameters; the processes of different coordinates need not be independent. It
+//! holds for the exact process; where many pairs are represented by few, deviations are approximate, and the analysis
+//! states the variance that is neglected.
 
 use super::FittedMap;
 use super::gaussian_process::Batch;
