@@ -6,7 +6,7 @@ use doodl3::engine::homology::conley_indices;
 use doodl3::engine::{Control, EngineError, Fate};
 
 /// Morse sets with their Conley indices over ℤ₅, order, basins and tiles.
-pub fn dynamics(
+pub(crate) fn dynamics(
     grid: &UniformGrid,
     map: &BoxMap,
     morse: &MorseDecomposition,
@@ -34,7 +34,7 @@ pub fn dynamics(
 
 /// The square between the corners of a two-dimensional domain, a character for each point of a raster: the number of the
 /// Morse set to whose tile it belongs, capital letters from ten on, a space for what leaves or has no tile.
-pub fn tiles(grid: &UniformGrid, retraction: &OrderRetraction) {
+pub(crate) fn tiles(grid: &UniformGrid, retraction: &OrderRetraction) {
     let (columns, rows) = (72, 30);
     let at = |axis: usize, share: f64| grid.domain().lower()[axis] + grid.domain().width(axis) * share;
     println!();
