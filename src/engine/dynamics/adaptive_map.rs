@@ -37,6 +37,9 @@ pub(super) struct DeepImage {
     last: u64,
 }
 
+/// Set in the last key of the image of a cell that recurs on its own level.
+const RECURS: u64 = 1 << 63;
+
 const EXITS: u64 = 1 << 63;
 const UNKNOWN: u64 = 1 << 62;
 const EMPTY: u64 = 1 << 61;
@@ -64,7 +67,12 @@ impl DeepImage {
 
     #[inline]
     fn cells(self) -> Option<(u64, u64)> {
-        (self.first & EMPTY == 0).then_some((self.first & KEY, self.last))
+        (self.first & EMPTY == 0).then_some((self.first & KEY, self.last & KEY))
+    }
+
+    /// The image of a cell that recurs on its own level.
+    pub(super) fn recurring(self) -> Self {
+        Self { last: self.last | RECURS, ..self }
     }
 }
 
@@ -163,6 +171,12 @@ impl Digraph for AdaptiveMap {
     #[inline]
     fn for_each_run(&self, cell: u32, mut visit: impl FnMut(Range<u32>)) {
         self.row(cell).iter().for_each(|&(start, end)| visit(start..end));
+    }
+
+    /// In compatible mode only cells that recur on their own level: images that do not shrink with their cells can make
+    /// others appear to.
+    fn may_recur(&self, cell: u32) -> bool {
+        self.images[cell as usize].last & RECURS != 0
     }
 
     fn escapes(&self, cell: u32) -> bool {

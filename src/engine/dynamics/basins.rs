@@ -107,8 +107,9 @@ impl Fates {
             let mut ends = Ends { bottoms: Reached::NONE, sets: Reached::NONE };
             if components.is_recurrent(vertex) {
                 let component = components.component(vertex);
-                let at = set_of.partition_point(|&(other, _)| other < component);
-                ends = set_of[at].1;
+                if let Ok(at) = set_of.binary_search_by_key(&component, |&(component, _)| component) {
+                    ends = set_of[at].1;
+                }
             }
             if graph.escapes(vertex) {
                 ends.bottoms = Reached::ESCAPE;

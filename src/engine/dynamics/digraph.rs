@@ -23,6 +23,11 @@ pub trait Digraph: Sync {
         }
     }
 
+    /// Whether `vertex` may be part of a Morse set; where it may not, cycles through it are artefacts.
+    fn may_recur(&self, _vertex: u32) -> bool {
+        true
+    }
+
     /// Whether paths that come to `vertex` may leave the graph, or stop being known: to *exit* or *unknown*.
     fn escapes(&self, vertex: u32) -> bool;
 

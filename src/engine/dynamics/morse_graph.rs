@@ -29,10 +29,9 @@ pub struct RecurrentSet {
 }
 
 impl RecurrentSet {
-    fn new(component: u32, members: &[u32]) -> Self {
-        let mut sorted = members.to_vec();
-        sorted.sort_unstable();
-        let runs = sorted.chunk_by(|&a, &b| a + 1 == b).map(|run| (run[0], run.len() as u32)).collect();
+    fn new(component: u32, mut members: Vec<u32>) -> Self {
+        members.sort_unstable();
+        let runs = members.chunk_by(|&a, &b| a + 1 == b).map(|run| (run[0], run.len() as u32)).collect();
         Self { component, cells: runs, size: members.len(), role: Role::Intermediate }
     }
 
@@ -70,14 +69,21 @@ impl MorseDecomposition {
     /// [`EngineError::TooManyMorseSets`], [`EngineError::Cancelled`].
     pub fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         let components = Components::of(graph, control)?;
-        let recurrent =
-            || components.core().zip(0u32..).filter(|(members, _)| components.is_recurrent(members[0]));
+        let recurrent = || {
+            let numbered = components.core().zip(0u32..);
+            numbered.filter(|(members, _)| {
+                components.is_recurrent(members[0]) && members.iter().any(|&member| graph.may_recur(member))
+            })
+        };
         let found = recurrent().count();
         if found > MAX_MORSE_SETS {
             return Err(EngineError::TooManyMorseSets { found, limit: MAX_MORSE_SETS });
         }
-        let mut sets: Vec<RecurrentSet> =
-            recurrent().map(|(members, number)| RecurrentSet::new(number, members)).collect();
+        let of_component = |(members, number): (&[u32], u32)| {
+            let members = members.iter().copied().filter(|&member| graph.may_recur(member)).collect();
+            RecurrentSet::new(number, members)
+        };
+        let mut sets: Vec<RecurrentSet> = recurrent().map(of_component).collect();
         sets.sort_unstable_by_key(RecurrentSet::first);
         control.report("order", 0.0);
         let Order { reach, fates } = Order::of(graph, &components, &sets, control)?;
@@ -126,7 +132,8 @@ impl MorseDecomposition {
             return None;
         }
         let component = self.components.component(vertex);
-        self.sets.iter().position(|set| set.component == component)
+        let set = self.sets.iter().position(|set| set.component == component)?;
+        self.sets[set].contains(vertex).then_some(set)
     }
 
     /// For each of `vertices` the Morse sets that it can reach, in increasing order.

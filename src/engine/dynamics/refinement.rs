@@ -54,6 +54,12 @@ struct Leaf {
     image: DeepImage,
 }
 
+impl Leaf {
+    fn recurring(self) -> Self {
+        Self { image: self.image.recurring(), ..self }
+    }
+}
+
 /// Leaves by depth.
 #[derive(Default)]
 struct Leaves {
@@ -83,7 +89,8 @@ impl AdaptiveMap {
     ///
     /// Where images do not shrink with their cells (maps that are not monotone, corners without padding), something may
     /// recur that was not seen on a coarser level. Recurrence and order are therefore to be sought on the grid that comes
-    /// out, and edges are never inherited from coarser levels.
+    /// out, and edges are never inherited from coarser levels. In compatible mode cells that did not recur on their own
+    /// level are no members of a Morse set; two sets that reach each other over them are one.
     ///
     /// # Errors
     /// [`EngineError::Refinement`] if the depths do not increase, [`EngineError::TooManyCells`] if the first or the last
@@ -175,7 +182,7 @@ impl<M: Corners> Work<'_, M> {
                 if self.rule.mode == Mode::Compatible {
                     break;
                 }
-                refined.add(depth, set);
+                refined.add(depth, set.into_iter().map(Leaf::recurring));
                 continue;
             }
             let level = self.finest.ancestor_level(depth);
@@ -185,7 +192,7 @@ impl<M: Corners> Work<'_, M> {
         }
         if holds && self.rule.mode == Mode::Compatible {
             let mut unrefined = Leaves::default();
-            unrefined.add(min, candidate);
+            unrefined.add(min, candidate.into_iter().map(Leaf::recurring));
             return Ok(unrefined);
         }
         Ok(refined)
@@ -205,7 +212,10 @@ impl<M: Corners> Work<'_, M> {
             leaves.par_sort_unstable_by_key(|leaf| leaf.key);
             let keys = leaves.iter().map(|leaf| leaf.key).collect();
             sets.push(CellSet::new(self.finest.ancestor_level(depth as u32), keys));
-            images.extend(leaves.into_iter().map(|leaf| leaf.image));
+            // in full mode whatever recurs on the final grid counts
+            let all = self.rule.mode == Mode::Full;
+            images
+                .extend(leaves.into_iter().map(|leaf| if all { leaf.image.recurring() } else { leaf.image }));
         }
         AdaptiveMap::new(AdaptiveGrid::new(self.finest.clone(), sets), images, self.control)
     }
