@@ -120,8 +120,9 @@ fn facts(set: &MorseSet) -> Vec<String> {
     let size = format!("{}, {}", count(set.size, "cell"), percent(set.volume_share));
     let index = match &set.conley_index {
         ConleyIndex::Undefined { .. } => None,
-        index if index.is_trivial() => Some("trivial index".to_owned()),
-        index => Some(format!("index {index}")),
+        index @ ConleyIndex::Defined { .. } => {
+            Some(if index.is_trivial() { "trivial index".to_owned() } else { format!("index {index}") })
+        }
     };
     [Some(runs), loss, Some(size), index].into_iter().flatten().collect()
 }

@@ -231,7 +231,7 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
             index: set.conley_index.to_string(),
             reading: match set.conley_index {
                 ConleyIndex::Undefined { reason } => reason.to_string(),
-                _ => set.conley_index.reading().to_string(),
+                ConleyIndex::Defined { .. } => set.conley_index.reading().to_string(),
             },
             cells: thousands(set.size as u64),
             share: percent(set.volume_share),
