@@ -226,9 +226,9 @@ fn report(title: &str, outcomes: &[Outcome], settings: &[Setting]) {
         let ratio = |level: usize| median(outcomes.iter().map(|outcome| outcome.ratio[level]).collect());
         let trusted = outcomes.iter().map(|outcome| outcome.trusted).sum::<f64>() / outcomes.len() as f64;
         print!("{name:32} {:>5} {trusted:>8.3} ", outcomes.len());
-        for level in 0..3 {
+        for (level, &confidence) in CONFIDENCES.iter().enumerate() {
             let share = count(level) as f64 / outcomes.len() as f64;
-            let is_short = at_most(count(level), outcomes.len(), CONFIDENCES[level]) < 0.05;
+            let is_short = at_most(count(level), outcomes.len(), confidence) < 0.05;
             print!("  {share:.3}{}", if is_short { "!" } else { " " });
         }
         println!("       {:.2}  {:.2}  {:.2}", ratio(0), ratio(1), ratio(2));
