@@ -476,7 +476,7 @@ pub struct Visit {
 }
 
 /// What becomes of the cells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Basins {
     /// Fate of each cell in the order of cells, as runs (fate, length).
     pub fates: Vec<(Fate, usize)>,
@@ -501,7 +501,7 @@ pub enum Fate {
 }
 
 /// Where a run can go from its last point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outlook {
     /// The run's name.
     pub run: String,
@@ -509,4 +509,54 @@ pub struct Outlook {
     pub fate: Option<Fate>,
     /// Morse sets that can be reached from there.
     pub reachable: Vec<usize>,
+    /// Where random paths of the surrogate lead from there.
+    pub forecast: Forecast,
+}
+
+/// Where random paths of the surrogate lead from a point.
+///
+/// Each path follows a map of its own, drawn from those that the pairs allow, and each step has the noise that single
+/// steps have. It ends where it comes to an attractor: in one of its cells, or in its certain basin within two standard
+/// deviations of the noise from its bounding box, since noise keeps a run that has arrived moving about. Seeds are fixed.
+/// It takes for granted what the surrogate takes for granted: that the noise of one step says nothing of the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Number of paths.
+    pub paths: usize,
+    /// Lags after which a path that has come nowhere is given up.
+    pub horizon: usize,
+    /// The ends that paths came to, attractors by number first.
+    pub ends: Vec<Ending>,
+}
+
+/// An end of paths.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Where.
+    pub end: End,
+    /// Number of paths.
+    pub paths: usize,
+    /// Share of the paths.
+    pub probability: f64,
+    /// Standard error of this probability, not zero where all or none came here (Agresti and Coull 1998: of the share
+    /// with two more paths that did and two that did not).
+    pub standard_error: f64,
+    /// Mean number of lags until then.
+    pub lags: f64,
+    /// Mean loss to expect there, from the nearest checkpoints; where losses are known.
+    pub loss: Option<f64>,
+}
+
+/// Where a path can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// At this attractor.
+    Attractor(usize),
+    /// Outside the domain.
+    Exit,
+    /// Where the surrogate is not trusted.
+    Unknown,
+    /// Nowhere within the horizon.
+    Undecided,
 }

@@ -1,12 +1,14 @@
 //! From what was computed to plain data.
 
 use super::dynamics::{BoxMap, MorseDecomposition, RecurrentSet};
+use super::forecast::Scene;
 use super::grid::UniformGrid;
 use super::homology::ConleyIndex;
 use super::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
     FEW_PAIRS, FEW_RUNS, MUCH_NEGLECTED,
 };
+use super::losses::KnownLosses;
 use super::projection::{Choice, FEWEST_CHECKPOINTS};
 use super::quality::{Assessment, NOMINAL_COVERAGE};
 use super::statistics::median;
@@ -156,10 +158,17 @@ impl Findings<'_> {
         let last: Vec<Option<u32>> = cells.iter().map(|cells| cells.last().copied().flatten()).collect();
         let inside: Vec<u32> = last.iter().copied().flatten().collect();
         let mut reachable = self.morse.reachable_from(self.map, &inside, control)?.into_iter();
-        let outlook = self.paths().iter().zip(last).map(|(path, cell)| Outlook {
+        control.report("outlook", 0.0);
+        let ends: Vec<&[f64]> =
+            self.paths().iter().map(|path| path.points.row(path.points.len() - 1)).collect();
+        let losses = KnownLosses::of(self.paths());
+        let scene = Scene::new(self.fitted, self.map, self.morse, losses);
+        let forecasts = scene.forecasts(&ends, control)?;
+        let outlook = self.paths().iter().zip(last).zip(forecasts).map(|((path, cell), forecast)| Outlook {
             run: path.run.run.clone(),
             fate: cell.map(|cell| self.fate(cell)),
             reachable: cell.and_then(|_| reachable.next()).unwrap_or_default(),
+            forecast,
         });
         Ok(Basins { fates, sizes: sizes.collect(), outlook: outlook.collect() })
     }
@@ -264,10 +273,6 @@ fn describe_grid(map: &BoxMap) -> Grid {
 }
 
 fn bounding_box(grid: &UniformGrid, set: &RecurrentSet) -> (Vec<f64>, Vec<f64>) {
-    let mut hull = grid.rect(set.first());
-    for cell in set.iter() {
-        let rect = grid.rect(cell);
-        hull.include(rect.lower(), rect.upper());
-    }
+    let hull = set.hull(grid);
     (hull.lower().to_vec(), hull.upper().to_vec())
 }

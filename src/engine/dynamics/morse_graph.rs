@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::reachability::sweep;
 use super::trim::VertexSet;
 use super::{Components, Digraph, Fates, reachable_sets};
+use crate::engine::grid::{Rect, UniformGrid};
 use crate::engine::{Control, EngineError, Role};
 
 /// Most Morse sets whose order is computed. At more, the picture means nothing: nearly every cell is a fixed point.
@@ -44,6 +45,16 @@ impl RecurrentSet {
     pub fn contains(&self, vertex: u32) -> bool {
         let after = self.cells.partition_point(|&(first, _)| first <= vertex);
         after > 0 && vertex - self.cells[after - 1].0 < self.cells[after - 1].1
+    }
+
+    /// Its bounding box, where its vertices are cells of a grid.
+    pub fn hull(&self, grid: &UniformGrid) -> Rect {
+        let mut hull = grid.rect(self.first());
+        for cell in self.iter() {
+            let rect = grid.rect(cell);
+            hull.include(rect.lower(), rect.upper());
+        }
+        hull
     }
 
     /// Its vertices, in increasing order.

@@ -6,18 +6,15 @@
 //! coordinates tell the loss; and when motion in one lag exceeds a few cells of the grid, since otherwise every small
 //! step is a fixed point at the grid's resolution.
 
-use rayon::prelude::*;
-
 use super::Coordinates;
 use crate::engine::limits::{
     LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
 };
 use crate::engine::quality::{Assessment, Split, assess};
-use crate::engine::random::spread_sample;
-use crate::engine::statistics::{mean, median, rank_correlation, standard_deviation};
+use crate::engine::statistics::median;
 use crate::engine::surrogate::{FittedMap, Search};
-use crate::engine::trajectories::{Pairs, Path};
-use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Parameters, Points};
+use crate::engine::trajectories::Pairs;
+use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Parameters};
 
 /// Least length scale while candidates are compared, in spreads of the inputs.
 const LEAST_SCALE: f64 = 0.5;
@@ -105,53 +102,4 @@ fn motion_in_cells(coordinates: &Coordinates<'_>, pairs: &Pairs, parameters: &Pa
         median(&mut moved.collect::<Vec<_>>()) / width * 2f64.powi(halvings as i32)
     };
     (0..coordinates.dimension()).map(along).fold(0.0, f64::max)
-}
-
-/// Points by whose neighbours the loss is predicted, and points where it is.
-const LOSS_POINTS: usize = 500;
-
-/// Nearest neighbours that are averaged.
-const NEIGHBOURS: usize = 8;
-
-/// Rank correlation of the loss with the mean loss of the nearest points of other runs (of a single run, of its other
-/// points); `None` where fewer than half of the points have a loss, or there are too few of them.
-pub(super) fn loss_correlation(paths: &[Path<'_>]) -> Option<f64> {
-    let mut known: Vec<(usize, &[f64], f64)> = Vec::new();
-    let mut points = 0;
-    for (number, path) in paths.iter().enumerate().filter(|(_, path)| !path.reserved) {
-        for (place, point) in path.points.rows().enumerate().filter(|(place, _)| path.usable[*place]) {
-            points += 1;
-            known.extend(path.losses[place].map(|loss| (number, point, loss)));
-        }
-    }
-    if known.len() < 4 * NEIGHBOURS || 2 * known.len() < points {
-        return None;
-    }
-    let known: Vec<_> =
-        spread_sample(known.len(), LOSS_POINTS, 2).into_iter().map(|number| known[number]).collect();
-    let dimension = known[0].1.len();
-    let all = Points::from_rows(dimension, known.iter().map(|(_, point, _)| point));
-    let scales: Vec<f64> = (0..dimension).map(|axis| standard_deviation(all.column(axis))).collect();
-    let single_run = known.iter().all(|(run, ..)| *run == known[0].0);
-    let predict = |(number, (run, point, _)): (usize, &(usize, &[f64], f64))| {
-        let distance = |other: &[f64]| -> f64 {
-            point.iter().zip(other).zip(&scales).map(|((a, b), scale)| ((a - b) / scale).powi(2)).sum()
-        };
-        let is_other = |(place, (other, ..)): &(usize, &(usize, &[f64], f64))| {
-            if single_run { number != *place } else { other != run }
-        };
-        let others = known.iter().enumerate().filter(is_other);
-        let mut near: Vec<(f64, f64)> =
-            others.map(|(_, (_, other, loss))| (distance(other), *loss)).collect();
-        if near.len() > NEIGHBOURS {
-            near.select_nth_unstable_by(NEIGHBOURS, |a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-            near.truncate(NEIGHBOURS);
-        }
-        // sorted, so that the sum does not depend on how they were selected
-        near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
-        mean(near.iter().map(|(_, loss)| *loss))
-    };
-    let predicted: Vec<f64> = known.par_iter().enumerate().map(predict).collect();
-    let losses: Vec<f64> = known.iter().map(|(.., loss)| *loss).collect();
-    Some(rank_correlation(&predicted, &losses).abs())
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::candidate::{assess_candidate, loss_correlation};
+use super::candidate::assess_candidate;
 use super::{Coordinates, function_space, project, relaxing};
 use crate::engine::limits::LEAST_LOSS_CORRELATION;
+use crate::engine::losses::KnownLosses;
 use crate::engine::quality::{Assessment, Split, assess, folds};
 use crate::engine::random::Random;
 use crate::engine::surrogate::{FittedMap, Search};
@@ -209,7 +210,7 @@ fn try_all<'a>(
 ) -> Result<Vec<Tried<'a>>, EngineError> {
     let coordinates = Arc::new(project(group, kind, parameters.dimension, control)?);
     let combinations = combinations(&coordinates.paths, lag, parameters)?;
-    let loss_correlation = loss_correlation(&coordinates.paths);
+    let loss_correlation = KnownLosses::of(&coordinates.paths).map(|losses| losses.correlation());
     let try_one = |Combination { pairs, split }: Combination| {
         let own = pairs.select(&split.0);
         let splits = folds(&own, QUICK_FOLDS);
@@ -257,7 +258,7 @@ pub(in crate::engine) fn score(
     let Combination { pairs, split } =
         combinations(&coordinates.paths, parameters.lag, parameters)?.swap_remove(0);
     let own = pairs.select(&split.0);
-    let correlation = loss_correlation(&coordinates.paths);
+    let correlation = KnownLosses::of(&coordinates.paths).map(|losses| losses.correlation());
     Ok(assess_candidate(&coordinates, &own, (&pairs, &[split]), correlation, parameters, control)?.0)
 }
 

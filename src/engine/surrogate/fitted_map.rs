@@ -3,10 +3,12 @@
 use rayon::prelude::*;
 
 use super::enclosure::{Enclosing, Simultaneous, box_map};
+use super::function_draw::FunctionDraw;
 use super::standardise::{Standardisation, Trend};
 use super::{GaussianProcess, Specification};
 use crate::engine::dynamics::{BoxMap, Hulls};
 use crate::engine::grid::{Rect, UniformGrid};
+use crate::engine::random::Random;
 use crate::engine::statistics::standard_deviation;
 use crate::engine::trajectories::Pairs;
 use crate::engine::{Control, EngineError, Hyperparameters, Mode, Points, PriorMean, SurrogateParameters};
@@ -61,6 +63,29 @@ pub(in crate::engine) struct Images {
     pub(in crate::engine) mean: Points,
     /// Standard deviation of the map, without noise.
     pub(in crate::engine) deviation: Points,
+}
+
+/// One map of those that the pairs allow, drawn with the probability that they give it.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct MapDraw<'a> {
+    map: &'a FittedMap,
+    functions: Vec<FunctionDraw<'a>>,
+    standard: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl MapDraw<'_> {
+    /// Where a run at this point is one lag later, with the noise of a single step.
+    pub(in crate::engine) fn step(&mut self, point: &[f64], random: &mut Random) -> Vec<f64> {
+        self.map.standardise(point, &mut self.standard);
+        let functions = self.functions.iter().enumerate();
+        functions
+            .map(|(axis, function)| {
+                let drawn = function.at(&self.standard, &mut self.squares);
+                self.map.next(axis, point, &self.standard, drawn) + self.map.noise(axis) * random.normal()
+            })
+            .collect()
+    }
 }
 
 /// What is added to a process, and by how much it is multiplied, to give what is learned about a coordinate.
@@ -322,6 +347,20 @@ impl FittedMap {
         match self.prior_mean {
             PriorMean::Zero => learned,
             PriorMean::Affine | PriorMean::Displacement => point[axis] + learned,
+        }
+    }
+
+    /// Draws a map.
+    pub(in crate::engine) fn draw(&self, random: &mut Random) -> MapDraw<'_> {
+        let draw = |axis| {
+            let (process, output) = self.process(axis);
+            FunctionDraw::new(process, output, random)
+        };
+        MapDraw {
+            map: self,
+            functions: (0..self.dimension()).map(draw).collect(),
+            standard: vec![0.0; self.dimension()],
+            squares: Vec::new(),
         }
     }
 

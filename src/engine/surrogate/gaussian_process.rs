@@ -50,14 +50,15 @@ const BATCH: usize = 256;
 /// The variance is that of the function, without noise.
 #[derive(Clone, Debug)]
 pub struct GaussianProcess {
-    kernel: Kernel,
-    hyperparameters: Hyperparameters,
+    pub(super) kernel: Kernel,
+    pub(super) hyperparameters: Hyperparameters,
     /// For each input the centres' coordinates, in units of the length scale.
-    centres: Vec<Vec<f64>>,
+    pub(super) centres: Vec<Vec<f64>>,
     /// Row by output, column by centre: the mean is this times the covariances with the centres.
-    weights: Mat<f64>,
+    pub(super) weights: Mat<f64>,
     /// The variance is the signal's less the squared length of this times the covariances with the centres.
-    reduction: Mat<f64>,
+    pub(super) reduction: Mat<f64>,
+    pub(super) observed: Observed,
     norms: Vec<f64>,
     surprises: Vec<f64>,
     neglected: f64,
@@ -74,6 +75,16 @@ struct TrendUncertainty {
     weights: Mat<f64>,
     /// L⁻¹ where `A = LLᵀ`.
     factor: Mat<f64>,
+}
+
+/// How the centres were observed, for whoever draws functions: with R the reduction, RᵀR is the inverse of the centres'
+/// covariance plus that of the errors with which they are known.
+#[derive(Clone, Debug)]
+pub(super) enum Observed {
+    /// Each with an independent error of this standard deviation.
+    Directly(f64),
+    /// Through all pairs: RᵀR times the errors is Rᵀ times independent numbers of these standard deviations.
+    ThroughPairs(Vec<f64>),
 }
 
 /// Mean and variance at some points.
@@ -124,7 +135,7 @@ impl GaussianProcess {
         } else {
             data.projected(&columns, noise)
         };
-        let Solution { centres, weights, reduction, norms, surprises, solved, neglected } =
+        let Solution { centres, weights, reduction, observed, norms, surprises, solved, neglected } =
             solution.ok_or(EngineError::SingularCovariance { pairs: inputs.len() })?;
         let terms = columns.subcols(outputs, trend_terms);
         let gram = terms.transpose() * solved.subcols(outputs, trend_terms);
@@ -136,7 +147,7 @@ impl GaussianProcess {
         });
         let centres = scaled.iter().map(|axis| centres.iter().map(|&i| axis[i]).collect()).collect();
         let weights = weights.subrows(0, outputs).to_owned();
-        Ok(Self { kernel, hyperparameters, centres, weights, reduction, norms, surprises, neglected, trend })
+        Ok(Self { kernel, hyperparameters, centres, weights, reduction, observed, norms, surprises, neglected, trend })
     }
 
     /// The covariance function.
@@ -276,6 +287,7 @@ struct Solution {
     centres: Vec<usize>,
     weights: Mat<f64>,
     reduction: Mat<f64>,
+    observed: Observed,
     norms: Vec<f64>,
     surprises: Vec<f64>,
     /// K⁻¹ times the targets.
@@ -332,6 +344,7 @@ impl Data<'_> {
             weights: weights.transpose().to_owned(),
             surprises: largest_surprises(&weights, &precisions),
             reduction,
+            observed: Observed::Directly(noise.sqrt()),
             norms,
             solved: weights,
             neglected: 0.0,
@@ -383,6 +396,7 @@ impl Data<'_> {
             centres: pivots,
             weights: weights.transpose().to_owned(),
             reduction: rotation * inverse,
+            observed: Observed::ThroughPairs((0..r).map(|i| (1.0 / eigen.S()[i]).sqrt()).collect()),
             norms,
             surprises: largest_surprises(&residuals, &left_out),
             solved: residuals,
@@ -476,7 +490,7 @@ mod tests {
                 .collect();
             let data = Data { kernel, scaled: &scaled, signal: 2.0 };
             let column = Mat::from_fn(inputs.len(), 1, |i, _| targets.row(i)[0]);
-            let Solution { centres, weights, reduction, norms, surprises, neglected, .. } =
+            let Solution { centres, weights, reduction, observed: _, norms, surprises, neglected, .. } =
                 data.projected(&column, 0.01).unwrap();
             assert!(
                 (surprises[0] / exact.surprises[0] - 1.0).abs() < 0.1,

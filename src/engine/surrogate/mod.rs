@@ -4,6 +4,7 @@ mod data_map;
 mod enclosure;
 mod fit;
 mod fitted_map;
+mod function_draw;
 mod gaussian_process;
 mod kernel;
 mod likelihood;
