@@ -7,6 +7,7 @@ mod axis;
 mod cells;
 mod curves;
 mod document;
+mod forecast;
 mod glossary;
 mod glyph;
 mod labels;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::forecast;
 use super::glyph;
 use super::morse_graph::ended;
 use super::palette::{self, Colour};
@@ -47,9 +48,12 @@ pub(super) fn place(run: &Run) -> String {
     let passed = run.trajectory.and_then(|trajectory| trajectory.morse_sets.last().copied().flatten());
     let goes = match run.destination {
         Some(Destination::Inside(set)) => return format!("in {}", set_name(set)),
-        Some(Destination::Toward(set)) => format!("on the way to {}", set_name(set)),
-        Some(Destination::Undecided) => "undecided".to_owned(),
-        Some(Destination::Escapes) => "may leave what is known".to_owned(),
+        Some(Destination::Toward(set)) => match forecast::ahead(&[run], set) {
+            Some(ahead) => format!("on the way to {}, {ahead}", set_name(set)),
+            None => format!("on the way to {}", set_name(set)),
+        },
+        Some(Destination::Undecided) => with_chances("undecided", run),
+        Some(Destination::Escapes) => with_chances("may leave what is known", run),
         Some(Destination::Untrusted) => "too far from the others to say".to_owned(),
         Some(Destination::Outside) => "outside the picture".to_owned(),
         Some(Destination::Lost) => return "diverged".to_owned(),
@@ -58,6 +62,14 @@ pub(super) fn place(run: &Run) -> String {
     match passed {
         Some(set) => format!("in {}, {goes}", set_name(set)),
         None => goes,
+    }
+}
+
+/// Words on a run that may end in several places, with where its paths do.
+fn with_chances(words: &str, run: &Run) -> String {
+    match run.forecast.filter(|forecast| !forecast.ends.is_empty()) {
+        Some(forecast) => format!("{words}: {}", forecast::chances(forecast)),
+        None => words.to_owned(),
     }
 }
 
@@ -113,6 +125,15 @@ pub(super) fn ends(reading: &Reading) -> Vec<End> {
                         }
                         under_way => format!("{inside} inside, {under_way} on the way"),
                     };
+                    let under_way: Vec<&Run> = runs
+                        .iter()
+                        .copied()
+                        .filter(|run| run.destination == Some(Destination::Toward(set)))
+                        .collect();
+                    let meaning = match forecast::ahead(&under_way, set) {
+                        Some(ahead) => format!("{meaning}: {ahead}"),
+                        None => meaning,
+                    };
                     let colour = reading.colours[set];
                     (icon(role, colour), format!("{} {}", role_word(role), set_name(set)), meaning, colour)
                 }
@@ -128,7 +149,12 @@ pub(super) fn ends(reading: &Reading) -> Vec<End> {
                         Destination::Lost => ("diverged", "where it was last tells nothing of its end"),
                         _ => ("outside", "beyond the edge of the picture"),
                     };
-                    (String::new(), name.to_owned(), meaning.to_owned(), palette::NO_SET)
+                    let open = matches!(destination, Destination::Undecided | Destination::Escapes);
+                    let meaning = match forecast::together(&runs).filter(|_| open) {
+                        Some(paths) => format!("{meaning}; {paths}"),
+                        None => meaning.to_owned(),
+                    };
+                    (String::new(), name.to_owned(), meaning, palette::NO_SET)
                 }
                 Group::Nowhere => {
                     let meaning = "too few or no usable checkpoints";

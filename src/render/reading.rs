@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::palette::{self, Colour};
 use super::{ReportInput, RunView};
 use crate::alert::{Alert, AlertState, Severity};
-use crate::engine::{Analysis, Fate, Role, Trajectory};
+use crate::engine::{Analysis, Fate, Forecast, Outlook, Role, Trajectory};
 
 /// The input, by run.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     pub(super) standing: Standing,
     /// Where it went, if it is in the analysis.
     pub(super) destination: Option<Destination>,
+    /// Where random paths lead from there, unless it has diverged.
+    pub(super) forecast: Option<&'a Forecast>,
 }
 
 /// How a run does, by its alerts.
@@ -85,11 +87,16 @@ impl<'a> Reading<'a> {
         for run in &mut runs {
             run.alerts.sort_by_key(|alert| urgency(alert));
             run.standing = standing(&run.alerts);
-            let analysed = input.analysis.as_ref().ok().zip(run.trajectory);
-            run.destination = match run.standing {
-                Standing::Diverged => analysed.map(|_| Destination::Lost),
-                _ => analysed.and_then(|(analysis, trajectory)| destination(analysis, trajectory)),
+            let Some((analysis, trajectory)) = input.analysis.as_ref().ok().zip(run.trajectory) else {
+                continue;
             };
+            if run.standing == Standing::Diverged {
+                run.destination = Some(Destination::Lost);
+                continue;
+            }
+            let outlook = analysis.basins.outlook.iter().find(|outlook| outlook.run == trajectory.run);
+            run.destination = destination(analysis, trajectory, outlook);
+            run.forecast = outlook.map(|outlook| &outlook.forecast);
         }
         let colours = input.analysis.as_ref().map(|analysis| palette::assign(&analysis.morse_graph));
         Self { input, runs, colours: colours.unwrap_or_default() }
@@ -132,6 +139,7 @@ impl<'a> Run<'a> {
             alerts: Vec::new(),
             standing: Standing::Healthy,
             destination: None,
+            forecast: None,
         }
     }
 
@@ -173,7 +181,11 @@ fn standing(alerts: &[&Alert]) -> Standing {
 
 /// Where a run is at its last checkpoint, or else what becomes of it there. Sets that are only passed are not where it
 /// goes.
-fn destination(analysis: &Analysis, trajectory: &Trajectory) -> Option<Destination> {
+fn destination(
+    analysis: &Analysis,
+    trajectory: &Trajectory,
+    outlook: Option<&Outlook>,
+) -> Option<Destination> {
     let set = *trajectory.morse_sets.last()?;
     let stays = |set: &usize| {
         let role = analysis.morse_graph.sets.get(*set).map(|set| set.role);
@@ -182,8 +194,7 @@ fn destination(analysis: &Analysis, trajectory: &Trajectory) -> Option<Destinati
     if let Some(set) = set.filter(stays) {
         return Some(Destination::Inside(set));
     }
-    let outlook = analysis.basins.outlook.iter().find(|outlook| outlook.run == trajectory.run)?;
-    Some(match outlook.fate {
+    Some(match outlook?.fate {
         Some(Fate::Certain(set)) => Destination::Toward(set),
         Some(Fate::Undecided) => Destination::Undecided,
         Some(Fate::Escapes) => Destination::Escapes,

@@ -1,5 +1,6 @@
 //! The verdict: is it all right, how sure is that, since when, and what is to be done. Every word follows from a number.
 
+use super::forecast;
 use super::reading::{Destination, Reading, Run, Standing, set_name};
 use super::words::{count, figure, list, percent, thousands};
 use crate::alert::{Alert, AlertState, Severity};
@@ -256,7 +257,17 @@ fn outlook(reading: &Reading) -> String {
         None => String::new(),
     };
     let which = if reading.runs.iter().any(Run::stands_out) { " without alerts" } else { "" };
-    match ends.as_slice() {
+    let open: Vec<&Run> = reading
+        .runs
+        .iter()
+        .filter(|run| !run.stands_out())
+        .filter(|run| matches!(run.destination, Some(Destination::Undecided | Destination::Escapes)))
+        .collect();
+    let chances = match forecast::together(&open) {
+        Some(paths) => format!(" Of {} it is open where they end; {paths}.", count(open.len(), "run")),
+        None => String::new(),
+    };
+    let certain = match ends.as_slice() {
         [] => String::new(),
         [(set, 1)] if quiet == 1 && reading.runs.len() == 1 => format!("It {}{confidence}.", toward(*set, 1)),
         [(set, runs)] if *runs == quiet && quiet > 1 => {
@@ -273,7 +284,8 @@ fn outlook(reading: &Reading) -> String {
             };
             format!("Of {}{which}, {}{confidence}.{places}", count(quiet, "run"), list(&parts, 4))
         }
-    }
+    };
+    format!("{certain}{chances}").trim_start().to_owned()
 }
 
 fn loss(analysis: &Analysis, set: usize) -> String {

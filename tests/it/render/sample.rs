@@ -5,9 +5,9 @@ use doodl3::alert::{Alert, AlertState, Severity};
 use doodl3::detect::Detector;
 use doodl3::engine::homology::{ConleyIndex, Polynomial, Undefined};
 use doodl3::engine::{
-    Analysis, Basins, Candidate, Errors, Fate, Grid, Hyperparameters, Kernel, Lag, LeftOut, LossSummary,
-    MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality, Role, Surrogate,
-    Trajectory, Visit,
+    Analysis, Basins, Candidate, End, Ending, Errors, Fate, Forecast, Grid, Hyperparameters, Kernel, Lag,
+    LeftOut, LossSummary, MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality,
+    Role, Surrogate, Trajectory, Visit,
 };
 use doodl3::render::{Group, ReportInput, RunState, RunView};
 
@@ -343,7 +343,7 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
                 Some(Fate::Certain(set)) => vec![set],
                 _ => vec![1, 4],
             };
-            Outlook { run: trajectory.run.clone(), fate, reachable }
+            Outlook { run: trajectory.run.clone(), fate, forecast: forecast(&reachable), reachable }
         })
         .collect();
     let basin = |set: usize| fates.iter().filter(|fate| **fate == Fate::Certain(set)).count();
@@ -518,6 +518,20 @@ fn conley_index(role: Role) -> ConleyIndex {
         Role::Open => ConleyIndex::Undefined { reason: Undefined::Escapes },
         Role::Repeller | Role::Intermediate => ConleyIndex::Defined { prime: 5, degrees: vec![vec![]; 3] },
     }
+}
+
+/// Two hundred paths, most of them to the first of some attractors.
+fn forecast(reachable: &[usize]) -> Forecast {
+    let shares: &[usize] = if reachable.len() == 1 { &[200] } else { &[150, 50] };
+    let ending = |(&set, &paths): (&usize, &usize)| Ending {
+        end: End::Attractor(set),
+        paths,
+        probability: paths as f64 / 200.0,
+        standard_error: 0.03,
+        lags: 4.2,
+        loss: Some(0.25),
+    };
+    Forecast { paths: 200, horizon: 50, ends: reachable.iter().zip(shares).map(ending).collect() }
 }
 
 fn candidates(stride: u64) -> Vec<Candidate> {
