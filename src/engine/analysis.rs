@@ -68,7 +68,7 @@ pub enum ProjectionChoice {
     /// The first that qualifies: function space, the same with the loss, relaxing directions (of few runs time-lagged
     /// modes), PCA, selected weights.
     Auto,
-    /// PCA of the predictions on the probe batch.
+    /// PCA of the predictions on the probe batch; of their square roots where all lie between 0 and 1.
     FunctionSpace,
     /// PCA of the predictions on the probe batch, and as the last coordinate the logarithm of the loss.
     FunctionSpaceAndLoss,

@@ -99,12 +99,12 @@ impl<'a> Scene<'a> {
         } else {
             (0..paths).into_par_iter().map(follow).collect::<Result<_, EngineError>>()?
         };
-        let forecast = |(number, point): (usize, &&[f64])| match moving.binary_search(&number) {
-            Ok(place) => summary(followed.iter().map(|path| path[place]).collect()),
-            Err(_) => {
-                let end = self.end(point).unwrap_or(End::Undecided);
-                summary(vec![Ended { end, lags: 0, loss: self.loss(end, point) }; paths])
+        let forecast = |(number, point): (usize, &&[f64])| {
+            if let Some(end) = self.end(point) {
+                return summary(vec![Ended { end, lags: 0, loss: self.loss(end, point) }; paths]);
             }
+            let place = moving.partition_point(|&moving| moving < number);
+            summary(followed.iter().map(|path| path[place]).collect())
         };
         Ok(points.iter().enumerate().map(forecast).collect())
     }

@@ -11,8 +11,8 @@ use super::{Control, EngineError, Errors, Hyperparameters, SurrogateParameters};
 /// Coverage at which intervals are checked.
 pub(super) const NOMINAL_COVERAGE: f64 = 0.9;
 
-/// Pairs from which a map is learned for a test.
-const TRAINING_PAIRS: usize = 240;
+/// Pairs from which a map is learned for a test among many.
+pub(super) const FEW_PAIRS: usize = 240;
 
 /// Pairs on which it is tested.
 const TEST_PAIRS: usize = 1000;
@@ -58,10 +58,11 @@ pub(super) fn folds(pairs: &Pairs, most: usize) -> Vec<Split> {
         .collect()
 }
 
-/// Learns and tests on each split, hyperparameters kept.
+/// Learns from at most so many pairs of each split and tests on the others, hyperparameters kept.
 pub(super) fn assess(
     pairs: &Pairs,
     splits: &[Split],
+    most: usize,
     parameters: &SurrogateParameters,
     hyperparameters: &[Hyperparameters],
     control: &Control,
@@ -74,7 +75,7 @@ pub(super) fn assess(
                 let chosen = spread_sample(numbers.len(), most, 1);
                 pairs.select(&chosen.into_iter().map(|place| numbers[place]).collect::<Vec<_>>())
             };
-            let training = sample(training, TRAINING_PAIRS);
+            let training = sample(training, most);
             let test = sample(test, TEST_PAIRS.div_ceil(splits.len()).max(20));
             let map = FittedMap::given(&training, parameters, hyperparameters)?;
             Ok(Test::new(&map, &training, &test))

@@ -20,11 +20,11 @@ use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Pa
 const LEAST_SCALE: f64 = 0.5;
 
 /// What a combination is worth, and its hyperparameters: smoothness is learned from `learned` of the pairs, and the parts
-/// of all pairs that are left out are predicted in turn.
+/// of all pairs that are left out are predicted in turn, from at most so many of the others.
 pub(super) fn assess_candidate(
     coordinates: &Coordinates<'_>,
     learned: &Pairs,
-    (pairs, splits): (&Pairs, &[Split]),
+    (pairs, splits, most): (&Pairs, &[Split], usize),
     loss_correlation: Option<f64>,
     parameters: &Parameters,
     control: &Control,
@@ -32,7 +32,7 @@ pub(super) fn assess_candidate(
     let surrogate = &parameters.surrogate;
     let search = Search { quick: true, least_scale: LEAST_SCALE, start: None };
     let hyperparameters = FittedMap::hyperparameters(learned, surrogate, search, control)?;
-    let assessment = assess(pairs, splits, surrogate, &hyperparameters, control)?;
+    let assessment = assess(pairs, splits, most, surrogate, &hyperparameters, control)?;
     let motion_cells = motion_in_cells(coordinates, learned, parameters);
     let reasons = shortcomings(&assessment, motion_cells, loss_correlation);
     let candidate = Candidate {

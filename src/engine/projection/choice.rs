@@ -8,7 +8,7 @@ use super::candidate::assess_candidate;
 use super::{Coordinates, function_space, project, relaxing};
 use crate::engine::limits::LEAST_LOSS_CORRELATION;
 use crate::engine::losses::KnownLosses;
-use crate::engine::quality::{Assessment, Split, assess, folds};
+use crate::engine::quality::{Assessment, FEW_PAIRS, Split, assess, folds};
 use crate::engine::random::Random;
 use crate::engine::surrogate::{FittedMap, Search};
 use crate::engine::trajectories::{Features, Group, Pairs, Path, common_stride, longest_span, pairs};
@@ -103,7 +103,7 @@ impl Choice<'_> {
     ) -> Result<Assessment, EngineError> {
         let splits =
             if self.split.1.is_empty() { folds(&self.pairs, FOLDS) } else { vec![self.split.clone()] };
-        assess(&self.pairs, &splits, parameters, hyperparameters, control)
+        assess(&self.pairs, &splits, FEW_PAIRS, parameters, hyperparameters, control)
     }
 }
 
@@ -214,8 +214,14 @@ fn try_all<'a>(
     let try_one = |Combination { pairs, split }: Combination| {
         let own = pairs.select(&split.0);
         let splits = folds(&own, QUICK_FOLDS);
-        let (candidate, hyperparameters) =
-            assess_candidate(&coordinates, &own, (&own, &splits), loss_correlation, parameters, control)?;
+        let (candidate, hyperparameters) = assess_candidate(
+            &coordinates,
+            &own,
+            (&own, &splits, FEW_PAIRS),
+            loss_correlation,
+            parameters,
+            control,
+        )?;
         Ok(Tried { coordinates: Arc::clone(&coordinates), pairs, split, candidate, hyperparameters })
     };
     combinations.into_par_iter().map(try_one).collect()
@@ -259,7 +265,15 @@ pub(in crate::engine) fn score(
         combinations(&coordinates.paths, parameters.lag, parameters)?.swap_remove(0);
     let own = pairs.select(&split.0);
     let correlation = KnownLosses::of(&coordinates.paths).map(|losses| losses.correlation());
-    Ok(assess_candidate(&coordinates, &own, (&pairs, &[split]), correlation, parameters, control)?.0)
+    Ok(assess_candidate(
+        &coordinates,
+        &own,
+        (&pairs, &[split], usize::MAX),
+        correlation,
+        parameters,
+        control,
+    )?
+    .0)
 }
 
 /// Multiples 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, … of the common stride, up to half the longest run.
@@ -297,7 +311,8 @@ fn smoothest(
     let density = |&least_scale: &f64| {
         let search = Search { quick: true, least_scale, start };
         let hyperparameters = FittedMap::hyperparameters(pairs, parameters, search, control)?;
-        Ok(-assess(pairs, &splits, parameters, &hyperparameters, control)?.negative_log_predictive_density)
+        Ok(-assess(pairs, &splits, FEW_PAIRS, parameters, &hyperparameters, control)?
+            .negative_log_predictive_density)
     };
     let densities: Vec<f64> = LEAST_SCALES.par_iter().map(density).collect::<Result<_, EngineError>>()?;
     let best = densities.iter().copied().fold(f64::NEG_INFINITY, f64::max);

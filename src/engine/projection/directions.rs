@@ -89,10 +89,10 @@ pub(super) fn normalise(vectors: &mut Mat<f64>) {
 
 /// Mean of the features.
 pub(super) fn mean_of(rows: &[&Row<'_>]) -> Vec<f64> {
-    let mut mean = vec![0.0; rows[0].features.len()];
+    let mut mean = vec![0.0; rows[0].width()];
     for row in rows {
-        for (sum, &x) in mean.iter_mut().zip(row.features) {
-            *sum += f64::from(x);
+        for (sum, x) in mean.iter_mut().zip(row.features(0..row.width())) {
+            *sum += x;
         }
     }
     mean.iter().map(|sum| sum / rows.len() as f64).collect()
@@ -102,9 +102,9 @@ pub(super) fn mean_of(rows: &[&Row<'_>]) -> Vec<f64> {
 pub(super) fn centred(rows: &[&Row<'_>], mean: &[f64], from: usize, to: usize) -> Mat<f64> {
     let mut centred = Mat::zeros(to - from, rows.len());
     for (column, row) in centred.col_iter_mut().zip(rows) {
-        let values = row.features[from..to].iter().zip(&mean[from..to]);
-        for (entry, (&x, mean)) in column.iter_mut().zip(values) {
-            *entry = f64::from(x) - mean;
+        let values = row.features(from..to).zip(&mean[from..to]);
+        for (entry, (x, mean)) in column.iter_mut().zip(values) {
+            *entry = x - mean;
         }
     }
     centred

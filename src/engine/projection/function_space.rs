@@ -2,7 +2,8 @@
 //!
 //! Hidden units may be permuted, and constants added to all class weights, without changing a single prediction. Weight
 //! space shows such differences, and they never shrink, since nothing acts on them; in the space of predictions on a
-//! fixed probe batch they do not exist.
+//! fixed probe batch they do not exist. Where predictions are probabilities their square roots are taken, so that
+//! distances are Hellinger's.
 //!
 //! Where all models predict nearly the same they can still differ in how sure they are, and the logarithm of the loss
 //! tells that. As a coordinate it spreads out what the components of the predictions crowd together.

@@ -45,7 +45,7 @@ pub(super) fn project<'a>(
         _ => function_space::rows(group, features)?,
     };
     let (all, teaching): (Vec<&Row<'_>>, _) = (rows.rows.iter().collect(), rows.teaching());
-    let available = all[0].features.len();
+    let available = all[0].width();
     if available < dimension {
         return Err(EngineError::TooFewCoordinates { dimension, available, what: features.name() });
     }

@@ -43,7 +43,7 @@ pub(super) fn relaxing_directions(
             needed: FEWEST_RUNS,
         });
     }
-    let span = principal_components(rows, SPAN.min(rows[0].features.len()), control)?;
+    let span = principal_components(rows, SPAN.min(rows[0].width()), control)?;
     let rank = span.rank();
     if rank < dimension {
         return Err(EngineError::TooFewCoordinates { dimension, available: rank, what: "weights" });

@@ -12,16 +12,18 @@ pub(super) fn most_spread(rows: &[&Row<'_>], dimension: usize) -> Vec<usize> {
     if last.len() < 2 {
         last = rows.to_vec();
     }
-    let spread = |weight: usize| standard_deviation(last.iter().map(|row| f64::from(row.features[weight])));
+    let spread =
+        |weight: usize| standard_deviation(last.iter().map(|row| row.features(weight..weight + 1).sum()));
     let mut weights: Vec<(usize, f64)> =
-        (0..rows[0].features.len()).map(|weight| (weight, spread(weight))).collect();
+        (0..rows[0].width()).map(|weight| (weight, spread(weight))).collect();
     weights.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     weights.into_iter().take(dimension).map(|(weight, _)| weight).collect()
 }
 
 /// These weights as they are.
 pub(super) fn selected(rows: &[&Row<'_>], weights: &[usize]) -> Points {
-    let point =
-        |row: &&Row<'_>| weights.iter().map(|&weight| f64::from(row.features[weight])).collect::<Vec<_>>();
+    let point = |row: &&Row<'_>| {
+        weights.iter().map(|&weight| row.features(weight..weight + 1).sum()).collect::<Vec<f64>>()
+    };
     Points::from_rows(weights.len(), rows.iter().map(point))
 }

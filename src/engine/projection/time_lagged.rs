@@ -43,7 +43,7 @@ pub(super) fn time_lagged_modes(
         });
     }
     let most = (rows.len() / CHECKPOINTS_PER_DIRECTION).clamp(dimension, SPAN.max(dimension));
-    let span = principal_components(rows, most.min(rows[0].features.len()), control)?;
+    let span = principal_components(rows, most.min(rows[0].width()), control)?;
     let rank = span.rank();
     if rank < dimension {
         return Err(EngineError::TooFewCoordinates { dimension, available: rank, what: "weights" });

@@ -77,13 +77,13 @@ struct TrendUncertainty {
     factor: Mat<f64>,
 }
 
-/// How the centres were observed, for whoever draws functions: with R the reduction, RᵀR is the inverse of the centres'
-/// covariance plus that of the errors with which they are known.
+/// How the centres were observed, for whoever draws functions: with R the reduction, Rᵀ R is the inverse of the
+/// centres' covariance plus that of the errors with which they are known.
 #[derive(Clone, Debug)]
 pub(super) enum Observed {
     /// Each with an independent error of this standard deviation.
     Directly(f64),
-    /// Through all pairs: RᵀR times the errors is Rᵀ times independent numbers of these standard deviations.
+    /// Through all pairs: Rᵀ R times the errors is Rᵀ times independent numbers of these standard deviations.
     ThroughPairs(Vec<f64>),
 }
 

@@ -14,6 +14,8 @@ const MIDDLE_SAMPLE: usize = 256;
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Group<'a> {
     runs: Vec<&'a RunSeries>,
+    /// Whether all predictions lie between 0 and 1.
+    probabilities: bool,
     /// Whether a run is kept back: it has no say in the choice of coordinates and lag, nor in what the coordinates are.
     reserved: Vec<bool>,
 }
@@ -33,7 +35,9 @@ pub(in crate::engine) struct Row<'a> {
     /// Number of its run in the group.
     pub(in crate::engine) run: usize,
     pub(in crate::engine) snapshot: &'a Snapshot,
-    pub(in crate::engine) features: &'a [f32],
+    features: &'a [f32],
+    /// Whether the features' square roots are looked at.
+    roots: bool,
     /// Whether something may be learned from it.
     pub(in crate::engine) usable: bool,
     /// Whether its run is kept back.
@@ -45,6 +49,25 @@ pub(in crate::engine) struct Row<'a> {
 pub(in crate::engine) struct Rows<'a> {
     pub(in crate::engine) rows: Vec<Row<'a>>,
     pub(in crate::engine) left_out: LeftOut,
+}
+
+impl<'a> Row<'a> {
+    /// Number of features.
+    pub(in crate::engine) fn width(&self) -> usize {
+        self.features.len()
+    }
+
+    /// The features of these numbers: weights and scores as they are, of probabilities the square roots.
+    ///
+    /// The distance of roots is the Hellinger distance, in which a step from 0.01 to 0.02 counts as one from 0.2 to 0.24;
+    /// between probabilities themselves all that models still learn once they are nearly right goes unseen.
+    pub(in crate::engine) fn features(
+        &self,
+        numbers: std::ops::Range<usize>,
+    ) -> impl ExactSizeIterator<Item = f64> + use<'a> {
+        let roots = self.roots;
+        self.features[numbers].iter().map(move |&x| if roots { f64::from(x).sqrt() } else { f64::from(x) })
+    }
 }
 
 impl Rows<'_> {
@@ -93,7 +116,10 @@ impl<'a> Group<'a> {
                 return Err(EngineError::StepsOutOfOrder { run: run.run.clone(), step });
             }
         }
-        let group = Self { reserved: vec![false; runs.len()], runs };
+        let predictions =
+            runs.iter().flat_map(|run| &run.snapshots).filter_map(|snapshot| snapshot.predictions.as_ref());
+        let probabilities = predictions.flatten().all(|value| (0.0..=1.0).contains(value));
+        let group = Self { reserved: vec![false; runs.len()], probabilities, runs };
         group.check(Features::Weights)?;
         group.check(Features::Predictions)?;
         Ok(group)
@@ -152,6 +178,7 @@ impl<'a> Group<'a> {
                 let disturbed = is_disturbed(run, snapshot.step, snapshot.step);
                 left_out.disturbed += usize::from(disturbed);
                 rows.push(Row {
+                    roots: kind != Features::Weights && self.probabilities,
                     run: number,
                     snapshot,
                     features,
@@ -192,16 +219,16 @@ fn mark_far(rows: &mut [Row<'_>]) -> usize {
     let sample: Vec<usize> =
         spread_sample(measure.len(), MIDDLE_SAMPLE, 0).into_iter().map(|i| measure[i]).collect();
     let mut column = vec![0.0; sample.len()];
-    let middle: Vec<f64> = (0..rows[measure[0]].features.len())
+    let middle: Vec<f64> = (0..rows[measure[0]].width())
         .map(|coordinate| {
             for (value, &i) in column.iter_mut().zip(&sample) {
-                *value = f64::from(rows[i].features[coordinate]);
+                *value = rows[i].features(coordinate..coordinate + 1).sum();
             }
             median(&mut column)
         })
         .collect();
     let distance = |row: &Row<'_>| {
-        let squares = row.features.iter().zip(&middle).map(|(&x, middle)| (f64::from(x) - middle).powi(2));
+        let squares = row.features(0..row.width()).zip(&middle).map(|(x, middle)| (x - middle).powi(2));
         squares.sum::<f64>().sqrt()
     };
     let distances: Vec<f64> = rows.iter().map(|row| if row.usable { distance(row) } else { 0.0 }).collect();
