@@ -10,7 +10,7 @@ use super::Coordinates;
 use crate::engine::limits::{
     LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
 };
-use crate::engine::quality::{Assessment, Split, assess};
+use crate::engine::quality::Assessment;
 use crate::engine::statistics::median;
 use crate::engine::surrogate::{FittedMap, Search};
 use crate::engine::trajectories::Pairs;
@@ -19,25 +19,29 @@ use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Pa
 /// Least length scale while candidates are compared, in spreads of the inputs.
 const LEAST_SCALE: f64 = 0.5;
 
-/// What a combination is worth, and its hyperparameters: smoothness is learned from `learned` of the pairs, and the parts
-/// of all pairs that are left out are predicted in turn, from at most so many of the others.
-pub(super) fn assess_candidate(
-    coordinates: &Coordinates<'_>,
-    learned: &Pairs,
-    (pairs, splits, most): (&Pairs, &[Split], usize),
-    loss_correlation: Option<f64>,
+/// Hyperparameters by a quick search among smooth maps, to compare combinations.
+pub(super) fn quick_hyperparameters(
+    pairs: &Pairs,
     parameters: &Parameters,
     control: &Control,
-) -> Result<(Candidate, Vec<Hyperparameters>), EngineError> {
-    let surrogate = &parameters.surrogate;
+) -> Result<Vec<Hyperparameters>, EngineError> {
     let search = Search { quick: true, least_scale: LEAST_SCALE, start: None };
-    let hyperparameters = FittedMap::hyperparameters(learned, surrogate, search, control)?;
-    let assessment = assess(pairs, splits, most, surrogate, &hyperparameters, control)?;
+    FittedMap::hyperparameters(pairs, &parameters.surrogate, search, control)
+}
+
+/// What a combination is worth, from how its map predicts runs left out.
+pub(super) fn candidate(
+    coordinates: &Coordinates<'_>,
+    learned: &Pairs,
+    assessment: Assessment,
+    loss_correlation: Option<f64>,
+    parameters: &Parameters,
+) -> Candidate {
     let motion_cells = motion_in_cells(coordinates, learned, parameters);
     let reasons = shortcomings(&assessment, motion_cells, loss_correlation);
-    let candidate = Candidate {
+    Candidate {
         projection: coordinates.projection.kind,
-        lag_steps: pairs.lag().steps,
+        lag_steps: learned.lag().steps,
         skill: assessment.skill,
         displacement_skill: assessment.displacement_skill,
         skill_over_persistence: assessment.skill_over_persistence,
@@ -46,8 +50,7 @@ pub(super) fn assess_candidate(
         loss_correlation,
         qualifies: reasons.is_empty(),
         reason: reasons.join("; "),
-    };
-    Ok((candidate, hyperparameters))
+    }
 }
 
 fn smallest(values: &[f64]) -> f64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::candidate::assess_candidate;
+use super::candidate::{candidate, quick_hyperparameters};
 use super::{Coordinates, function_space, project, relaxing};
 use crate::engine::limits::LEAST_LOSS_CORRELATION;
 use crate::engine::losses::KnownLosses;
@@ -214,14 +214,9 @@ fn try_all<'a>(
     let try_one = |Combination { pairs, split }: Combination| {
         let own = pairs.select(&split.0);
         let splits = folds(&own, QUICK_FOLDS);
-        let (candidate, hyperparameters) = assess_candidate(
-            &coordinates,
-            &own,
-            (&own, &splits, FEW_PAIRS),
-            loss_correlation,
-            parameters,
-            control,
-        )?;
+        let hyperparameters = quick_hyperparameters(&own, parameters, control)?;
+        let assessment = assess(&own, &splits, FEW_PAIRS, &parameters.surrogate, &hyperparameters, control)?;
+        let candidate = candidate(&coordinates, &own, assessment, loss_correlation, parameters);
         Ok(Tried { coordinates: Arc::clone(&coordinates), pairs, split, candidate, hyperparameters })
     };
     combinations.into_par_iter().map(try_one).collect()
@@ -253,27 +248,25 @@ fn combinations(
     if all.is_empty() { Ok(vec![at(LagChoice::Steps(common_stride(paths).unwrap_or(1)))?]) } else { Ok(all) }
 }
 
-/// How well a projection and a lag predict runs that took no part in anything: the coordinates and the map are learned
-/// from the runs of `group` that are not kept back, the figures taken on those that are.
+/// How well a projection and a lag predict runs that took no part in anything: coordinates, smoothness and map are
+/// learned as for an analysis, from all pairs of the runs that are not kept back, and tested on those that are.
 pub(in crate::engine) fn score(
     group: &Group<'_>,
     parameters: &Parameters,
     control: &Control,
 ) -> Result<Candidate, EngineError> {
     let coordinates = project(group, parameters.projection, parameters.dimension, control)?;
+    let loss_correlation = KnownLosses::of(&coordinates.paths).map(|losses| losses.correlation());
     let Combination { pairs, split } =
         combinations(&coordinates.paths, parameters.lag, parameters)?.swap_remove(0);
-    let own = pairs.select(&split.0);
-    let correlation = KnownLosses::of(&coordinates.paths).map(|losses| losses.correlation());
-    Ok(assess_candidate(
-        &coordinates,
-        &own,
-        (&pairs, &[split], usize::MAX),
-        correlation,
-        parameters,
-        control,
-    )?
-    .0)
+    let choice =
+        Choice { coordinates, pairs, candidates: Vec::new(), shortcomings: None, start: None, split };
+    let surrogate = &parameters.surrogate;
+    let hyperparameters = choice.hyperparameters(surrogate, control)?;
+    let splits = std::slice::from_ref(&choice.split);
+    let assessment = assess(&choice.pairs, splits, usize::MAX, surrogate, &hyperparameters, control)?;
+    let own = choice.pairs.select(&choice.split.0);
+    Ok(candidate(&choice.coordinates, &own, assessment, loss_correlation, parameters))
 }
 
 /// Multiples 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, … of the common stride, up to half the longest run.
