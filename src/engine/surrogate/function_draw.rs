@@ -19,13 +19,16 @@ const WAVES: usize = 192;
 /// equation 13): with a draw p from the prior and errors ε as those of the data, the posterior mean plus
 /// p(x) − k(x)ᵀ(K + σ²)⁻¹(p + ε). The prior is drawn as a sum of random waves (Rahimi and Recht, *Random features for
 /// large-scale kernel machines*, NIPS 2007): where data tell the function its error is corrected away, far from data it
-/// is of the order of 1/√[`WAVES`] of the variance.
+/// is of the order of 1/√[`WAVES`] of the variance. Where a trend was taken out of the targets its coefficients are drawn
+/// too, with the covariance A⁻¹ of Rasmussen and Williams' equation 2.42.
 #[derive(Clone, Debug)]
 pub(super) struct FunctionDraw<'a> {
     process: &'a GaussianProcess,
     waves: Waves,
     /// What the covariances with the centres are multiplied by.
     weights: Vec<f64>,
+    /// Coefficients of the terms 1, x₁, x₂, … by which the trend is drawn beside the one that was fitted.
+    trend: Vec<f64>,
 }
 
 /// Σ aᵢ cos(ωᵢx + bᵢ), inputs in units of the length scales.
@@ -101,9 +104,17 @@ impl<'a> FunctionDraw<'a> {
             }
         };
         let correction = reduction.transpose() * reduced;
-        let weights =
+        let mut weights: Vec<f64> =
             (0..count).map(|centre| process.weights[(output, centre)] - correction[centre]).collect();
-        Self { process, waves, weights }
+        let mut trend = Vec::new();
+        if let Some(uncertainty) = &process.trend {
+            let standard = Col::from_fn(uncertainty.factor.ncols(), |_| random.normal());
+            let coefficients = uncertainty.factor.transpose() * standard;
+            let told_by_data = uncertainty.weights.transpose() * &coefficients;
+            weights.iter_mut().zip(told_by_data.iter()).for_each(|(weight, told)| *weight -= told);
+            trend = coefficients.iter().copied().collect();
+        }
+        Self { process, waves, weights, trend }
     }
 
     /// The function's value at a point, by way of some working memory.
@@ -120,7 +131,8 @@ impl<'a> FunctionDraw<'a> {
         let kernel = self.process.kernel;
         let terms =
             squares.iter().zip(&self.weights).map(|(&square, weight)| weight * kernel.correlation(square));
-        self.waves.at(&scaled) + signal_variance * terms.sum::<f64>()
+        let trend = self.trend.iter().zip(std::iter::once(&1.0).chain(point)).map(|(c, term)| c * term);
+        self.waves.at(&scaled) + signal_variance * terms.sum::<f64>() + trend.sum::<f64>()
     }
 }
 
@@ -133,9 +145,12 @@ mod tests {
     /// Draws have the mean and the covariance of the process, near data and far from them, exact and projected.
     #[test]
     fn draws_are_distributed_as_the_process_says() {
-        for (kernel, pairs) in
-            [(Kernel::Rbf, 40), (Kernel::Matern52, 40), (Kernel::Matern52, EXACT_PAIRS + 100)]
-        {
+        for (kernel, pairs, terms) in [
+            (Kernel::Rbf, 40, 0),
+            (Kernel::Matern52, 40, 3),
+            (Kernel::Matern52, EXACT_PAIRS + 100, 0),
+            (Kernel::Matern52, EXACT_PAIRS + 100, 3),
+        ] {
             let mut random = Random::new(8);
             let inputs = Points::from_rows(2, (0..pairs).map(|_| [3.0 * random.uniform(), random.normal()]));
             let targets = Points::from_rows(1, inputs.rows().map(|x| [x[0].sin() + 0.3 * random.normal()]));
@@ -145,7 +160,9 @@ mod tests {
                 noise_variance: 0.1,
                 log_marginal_likelihood: 0.0,
             };
-            let process = GaussianProcess::given(kernel, hyperparameters, &inputs, &targets).unwrap();
+            let process =
+                GaussianProcess::given_beside_trend(kernel, hyperparameters, &inputs, &targets, terms)
+                    .unwrap();
             assert!(process.centres() <= MAX_CENTRES.max(pairs.min(EXACT_PAIRS)));
             let points = Points::from_rows(2, [[1.0, 0.0], [4.0, 1.0], [9.0, 9.0]]);
             let expected = process.predict(&points);

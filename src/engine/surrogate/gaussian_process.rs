@@ -63,18 +63,18 @@ pub struct GaussianProcess {
     surprises: Vec<f64>,
     neglected: f64,
     /// How well the trend that was taken out of the targets is known, if one was.
-    trend: Option<TrendUncertainty>,
+    pub(super) trend: Option<TrendUncertainty>,
 }
 
 /// What is not known of a trend c₀ + c₁x₁ + … that was fitted to the targets: to the variance at x it adds RᵀA⁻¹R, where
 /// R = h(x) − HᵀK⁻¹k(x), A = HᵀK⁻¹H, h(x) are the trend's terms and H those of all pairs (Rasmussen and Williams,
 /// equation 2.42, with nothing known of the coefficients before data).
 #[derive(Clone, Debug)]
-struct TrendUncertainty {
+pub(super) struct TrendUncertainty {
     /// Row by term, column by centre: HᵀK⁻¹.
-    weights: Mat<f64>,
+    pub(super) weights: Mat<f64>,
     /// L⁻¹ where `A = LLᵀ`.
-    factor: Mat<f64>,
+    pub(super) factor: Mat<f64>,
 }
 
 /// How the centres were observed, for whoever draws functions: with R the reduction, Rᵀ R is the inverse of the
@@ -147,7 +147,18 @@ impl GaussianProcess {
         });
         let centres = scaled.iter().map(|axis| centres.iter().map(|&i| axis[i]).collect()).collect();
         let weights = weights.subrows(0, outputs).to_owned();
-        Ok(Self { kernel, hyperparameters, centres, weights, reduction, observed, norms, surprises, neglected, trend })
+        Ok(Self {
+            kernel,
+            hyperparameters,
+            centres,
+            weights,
+            reduction,
+            observed,
+            norms,
+            surprises,
+            neglected,
+            trend,
+        })
     }
 
     /// The covariance function.
