@@ -178,7 +178,9 @@ fn judge(setting: &Setting, number: usize, seed: u64, is_fitted: bool) -> Outcom
             let Some(enclosure) = enclosure else { continue };
             outcome.held[level] &= images.iter().all(|image| enclosure.contains(image));
             let mut oracle = Rect::point(&images[0]);
-            images.iter().for_each(|image| oracle.include(image, image));
+            for image in images {
+                oracle.include(image, image);
+            }
             ratios.extend((0..dimension).map(|axis| enclosure.width(axis) / oracle.width(axis)));
         }
         outcome.trusted = ratios.len() as f64 / (boxes.len() * dimension) as f64;

@@ -72,20 +72,14 @@ impl Job {
             let periodic = vec![false; self.domain.dimension()];
             let map = AdaptiveMap::refine(self.domain, &periodic, refinement, &rule, &control)?;
             let morse = MorseDecomposition::of(&map, &control)?;
-            let indices = match self.with_index {
-                true => adaptive_conley_indices(&map, &rule, &morse, PRIME, &control)?,
-                false => Vec::new(),
-            };
-            print(&morse, &indices);
+            let indices = || adaptive_conley_indices(&map, &rule, &morse, PRIME, &control);
+            print(&morse, &if self.with_index { indices()? } else { Vec::new() });
         } else {
             let grid = UniformGrid::new(self.domain, self.subdivisions.parse()?)?;
             let map = BoxMap::from_corners(&grid, &map, self.widening, Mode::Compatible, &control)?;
             let morse = MorseDecomposition::of(&map, &control)?;
-            let indices = match self.with_index {
-                true => conley_indices(&grid, &map, &morse, PRIME, &control)?,
-                false => Vec::new(),
-            };
-            print(&morse, &indices);
+            let indices = || conley_indices(&grid, &map, &morse, PRIME, &control);
+            print(&morse, &if self.with_index { indices()? } else { Vec::new() });
         }
         Ok(())
     }
@@ -99,8 +93,7 @@ fn print(morse: &MorseDecomposition, indices: &[ConleyIndex]) {
         .enumerate()
         .map(|(number, set)| {
             let index = indices.get(number).map(ConleyIndex::unseparated).unwrap_or_default();
-            let index: String = index.iter().map(|degree| format!(" {degree}")).collect();
-            format!("{}{index}", set.size)
+            [vec![set.size.to_string()], index].concat().join(" ")
         })
         .collect();
     found.sort();
