@@ -18,8 +18,11 @@ type FreeChain = Vec<(Position, u32)>;
 /// A face of σ has more cells around it, so C grows from faces to cubes; its values are boxes, which are contractible.
 /// By the theorem on acyclic carriers there is a chain map φ with φ(σ) ⊂ C(σ), unique up to homotopy, and every
 /// continuous map f with f(ξ) ⊂ |F(ξ)| induces the same map on homology as φ. Where a cell of A is among those around
-/// σ, C(σ) must hold cells; being images of A and of S these lie in A. So φ sends chains of A to such, and induces a
-/// map on H∗(X, A).
+/// σ, C(σ) must hold cells, and only such of A. So φ sends chains of A to such, and induces a map on H∗(X, A).
+///
+/// Where the image of a cell of A is empty, f(σ) lies outside the space, and all images around σ reach beyond one of
+/// its ends. Points outside are taken back to the nearest point of the space (which changes no index, since S does not
+/// hold them): C(σ) is then the layer of cells at that end, which must be the only one that the others touch.
 #[derive(Debug)]
 pub(super) struct Carrier<'a, F> {
     pub(super) space: &'a CubicalSpace,
@@ -93,7 +96,7 @@ impl<F: Fn(u64) -> Image + Sync> Carrier<'_, F> {
         let dimension = self.space.dimension();
         let free: Vec<usize> = (0..dimension).filter(|&axis| at[axis].is_multiple_of(2)).collect();
         let mut common: Option<CellBox> = None;
-        let mut is_in_exit = false;
+        let (mut is_in_exit, mut leaves) = (false, false);
         for choice in 0..1u32 << free.len() {
             let Some(key) = self.cell_at(at, &free, choice) else { continue };
             let image = match self.pair.set.index(key) {
@@ -104,13 +107,27 @@ impl<F: Fn(u64) -> Image + Sync> Carrier<'_, F> {
                 }
                 None => continue,
             };
-            let image = image.ok_or(Undefined::FibreNotAcyclic)?;
+            let Some(image) = image else {
+                leaves = true;
+                continue;
+            };
             let narrowed = common.map_or(Some(image), |common| common.intersection(&image, self.space));
             common = Some(narrowed.ok_or(Undefined::FibreNotAcyclic)?);
         }
+        if leaves {
+            common = common.and_then(|cells| cells.end_layer(self.space));
+        }
         common
-            .filter(|cells| cells.is_contractible(self.space) && (cells.has_cells() || !is_in_exit))
+            .filter(|cells| cells.is_contractible(self.space))
+            .filter(|cells| !is_in_exit || cells.has_cells() && !self.meets_set(cells))
             .ok_or(Undefined::FibreNotAcyclic)
+    }
+
+    /// Whether a cell of S lies in a box.
+    fn meets_set(&self, cells: &CellBox) -> bool {
+        let mut meets = false;
+        cells.for_each_row(self.space, |first, last| meets |= self.pair.set.meets(first, last));
+        meets
     }
 
     /// A cell around the cube at a position: along each of the axes `free`, across which the cube lies, the cell below

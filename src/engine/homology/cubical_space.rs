@@ -207,6 +207,26 @@ impl CellBox {
         self.length.iter().all(|&length| length > 0)
     }
 
+    /// Its cells at the end of the space, if it reaches one end, of one axis, and no other.
+    pub(super) fn end_layer(&self, space: &CubicalSpace) -> Option<Self> {
+        let mut layer = None;
+        for axis in (0..space.dimension).filter(|&axis| !space.periodic[axis]) {
+            let last = space.cells_along(axis) - 1;
+            let is_at_start = self.first[axis] == 0;
+            let is_at_end = self.first[axis] + self.length[axis] > last;
+            if is_at_start && is_at_end || layer.is_some() && (is_at_start || is_at_end) {
+                return None;
+            }
+            if is_at_start || is_at_end {
+                let mut cells = *self;
+                cells.first[axis] = if is_at_start { 0 } else { last };
+                cells.length[axis] = 1;
+                layer = Some(cells);
+            }
+        }
+        layer.filter(|_| self.has_cells())
+    }
+
     /// Calls `visit` with the first and last key of each run of cells along the last axis.
     pub(super) fn for_each_row(&self, space: &CubicalSpace, mut visit: impl FnMut(u64, u64)) {
         let fast = space.dimension - 1;

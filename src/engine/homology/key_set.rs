@@ -107,6 +107,13 @@ impl KeySet {
         self.slot(key >> 6).is_ok_and(|slot| self.bits[slot] >> (key & 63) & 1 == 1)
     }
 
+    /// Whether there is a member from `first` to `last`.
+    pub(super) fn meets(&self, first: u64, last: u64) -> bool {
+        let start = self.slot(first >> 6).unwrap_or_else(|next| next);
+        let mut slots = (start..self.words.len()).take_while(|&slot| self.words[slot] <= last >> 6);
+        slots.any(|slot| self.bits[slot] & mask(self.words[slot], first, last) != 0)
+    }
+
     /// Number of members.
     pub(super) fn len(&self) -> usize {
         self.ranks.last().map_or(0, |&count| count as usize)
@@ -142,19 +149,8 @@ impl KeySet {
     /// Puts all members from `first` to `last` into `marked`, a set with the same room.
     pub(super) fn mark(&self, first: u64, last: u64, marked: &mut Self) {
         let start = self.slot(first >> 6).unwrap_or_else(|next| next);
-        for slot in start..self.words.len() {
-            let word = self.words[slot];
-            if word > last >> 6 {
-                break;
-            }
-            let mut mask = u64::MAX;
-            if word == first >> 6 {
-                mask &= u64::MAX << (first & 63);
-            }
-            if word == last >> 6 {
-                mask &= u64::MAX >> (63 - (last & 63));
-            }
-            marked.bits[slot] |= self.bits[slot] & mask;
+        for slot in (start..self.words.len()).take_while(|&slot| self.words[slot] <= last >> 6) {
+            marked.bits[slot] |= self.bits[slot] & mask(self.words[slot], first, last);
         }
     }
 
@@ -168,6 +164,13 @@ impl KeySet {
         self.index_words();
         self.count();
     }
+}
+
+/// The bits of a word between `first >> 6` and `last >> 6` whose keys lie from `first` to `last`.
+fn mask(word: u64, first: u64, last: u64) -> u64 {
+    let from = if word == first >> 6 { u64::MAX << (first & 63) } else { u64::MAX };
+    let to = if word == last >> 6 { u64::MAX >> (63 - (last & 63)) } else { u64::MAX };
+    from & to
 }
 
 #[cfg(test)]
@@ -196,6 +199,7 @@ mod tests {
                 prop_assert_eq!(set.index(other).is_some(), keys.contains(&other));
             }
             let (first, last) = (ends.0.min(ends.1), ends.0.max(ends.1));
+            prop_assert_eq!(set.meets(first, last), keys.range(first..=last).next().is_some());
             let mut marked = set.none_of();
             set.mark(first, last, &mut marked);
             marked.compact();
