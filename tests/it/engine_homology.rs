@@ -265,6 +265,40 @@ fn a_map_with_a_periodic_axis_is_as_cmgdb_finds_it() {
     );
 }
 
+#[test]
+fn newtons_method_is_as_cmgdb_finds_it() {
+    // z³ = 1: three roots, and the boundary of their basins, which CMGDB prints as `x-1x-1`
+    let map = |z: &[f64], image: &mut [f64]| {
+        let (re, im) = (z[0] * z[0] - z[1] * z[1], 2.0 * z[0] * z[1]);
+        let square = re * re + im * im;
+        image[0] = (2.0 * z[0] + re / square) / 3.0;
+        image[1] = (2.0 * z[1] - im / square) / 3.0;
+    };
+    assert_eq!(
+        found((&[-5.0; 2], &[5.1, 5.05]), 12, Widening::None, map),
+        expected(&[
+            (1, &["x-1", "0", "0"]),
+            (1, &["x-1", "0", "0"]),
+            (3, &["0", "0", "0"]),
+            (4, &["0", "0", "0"]),
+            (4, &["x-1", "0", "0"]),
+            (2057, &["0", "x-1x-1", "0"]),
+        ])
+    );
+}
+
+#[test]
+fn sets_at_the_end_of_the_domain_are_as_cmgdb_finds_them() {
+    // the image of the cell below that of the fixed point 0 lies outside
+    let repelling = |x: &[f64], image: &mut [f64]| image[0] = 3.5 * x[0] * (1.0 - x[0]);
+    let sets = found((&[-0.05], &[1.06]), 6, Widening::None, repelling);
+    assert!(sets.contains(&(1, vec!["0".to_owned(), "x-1".to_owned()])), "{sets:?}");
+    // all orbits leave in the end
+    let leaving = |x: &[f64], image: &mut [f64]| image[0] = 4.1 * x[0] * (1.0 - x[0]);
+    let sets = found((&[-0.05], &[1.06]), 6, Widening::None, leaving);
+    assert!(sets.contains(&(49, vec!["0".to_owned(), "0".to_owned()])), "{sets:?}");
+}
+
 /// A linear map of each axis on [−1, 1], seen through eight cells each; directions that expand leave the space.
 fn diagonal(factors: &[f64]) -> Seen<impl Fn(&[f64]) -> Vec<f64> + Sync> {
     let (ones, factors) = (vec![1.0; factors.len()], factors.to_vec());

@@ -48,7 +48,7 @@ impl Frame {
                 space.cells_along(axis).trailing_zeros() + 1
             } else {
                 let coordinates = || set.iter().map(|&key| space.coordinate(key, axis));
-                let (lowest, highest) = (coordinates().min()?, coordinates().max()?);
+                let (lowest, highest) = (coordinates().min().unwrap_or(0), coordinates().max().unwrap_or(0));
                 frame.origin[axis] = (2 * lowest).wrapping_sub(2);
                 u32::BITS - (2 * (highest - lowest) + 5).leading_zeros()
             };
