@@ -294,7 +294,8 @@ fn leslie_in_three_dimensions_refined() {
 
 /// Hulls of corners do not shrink with their cells here, and on the final grid coarse cells lie on cycles through recurrent
 /// ones. They are no members of the Morse set, as for CMGDB; but the two sets that it tells apart, of one cell and of
-/// 6,740, reach each other over them, so that they are one.
+/// 6,740, reach each other over them, so that they are one. Images of the cells that it is left by lead back into it, so
+/// there is no index pair; CMGDB does not look, and prints (0, x+1, 0, 0).
 #[test]
 fn leslie_in_three_dimensions_without_padding() {
     let map = PointMap::new(leslie3_map);
@@ -307,7 +308,7 @@ fn leslie_in_three_dimensions_without_padding() {
     let indices = adaptive_conley_indices(&map, &rule, &morse, 5, &control).unwrap();
     let found: Vec<(usize, String)> =
         morse.sets().iter().zip(&indices).map(|(set, index)| (set.size, index.to_string())).collect();
-    assert_eq!(found, [(6741, "(0, x+1, 0, 0)".to_owned())]);
+    assert_eq!(found, [(6741, "undefined".to_owned())]);
 }
 
 fn leslie3_map(x: &[f64], image: &mut [f64]) {
