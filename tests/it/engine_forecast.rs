@@ -4,6 +4,8 @@ use doodl3::engine::{
     Analysis, Control, End, LagChoice, Parameters, ProjectionChoice, Role, RunSeries, Snapshot, analyze,
 };
 
+use super::iris::Random;
+
 /// z ↦ z + (z − z³)/2 + noise: near zero the distance grows by half in each step, at ±1 it is forgotten at once.
 fn step(z: f64, random: &mut Random) -> f64 {
     z + 0.5 * (z - z.powi(3)) + NOISE * random.normal()
@@ -97,22 +99,4 @@ fn a_run_that_has_arrived_needs_no_paths_and_one_outside_has_left() {
     assert_eq!(ends(&analysis, "placed-1")[0].0, 1.0);
     let away = &analysis.basins.outlook.last().unwrap().forecast.ends;
     assert_eq!((away.len(), away[0].end, away[0].loss), (1, End::Exit, None));
-}
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (2.0 * std::f64::consts::PI * self.uniform()).cos()
-    }
 }

@@ -7,6 +7,8 @@ use doodl3::engine::homology::{
 };
 use doodl3::engine::{Cancel, Control, EngineError, Mode};
 
+use super::engine_ground_truth::double_well_flow;
+
 /// A map on a box or torus, seen through cells: a closed cover of the hull of the corners' images, widened.
 struct Seen<F> {
     space: CubicalSpace,
@@ -198,22 +200,8 @@ fn the_logistic_map_is_as_cmgdb_finds_it() {
 
 #[test]
 fn the_double_well_is_as_cmgdb_finds_it() {
-    let velocity = |[x, y]: [f64; 2]| [-(x * x * x - x) + 0.3 * (y - 0.3 * x), -(y - 0.3 * x)];
-    let flow = |start: &[f64], image: &mut [f64]| {
-        let step = 1.0 / 20.0;
-        let mut at = [start[0], start[1]];
-        for _ in 0..20 {
-            let along = |v: [f64; 2], t: f64| [at[0] + t * v[0], at[1] + t * v[1]];
-            let a = velocity(at);
-            let b = velocity(along(a, step / 2.0));
-            let c = velocity(along(b, step / 2.0));
-            let d = velocity(along(c, step));
-            at = [0, 1].map(|j| at[j] + step / 6.0 * (a[j] + 2.0 * b[j] + 2.0 * c[j] + d[j]));
-        }
-        image.copy_from_slice(&at);
-    };
     assert_eq!(
-        found((&[-2.0; 2], &[2.0; 2]), 14, Widening::CellWidth, flow),
+        found((&[-2.0; 2], &[2.0; 2]), 14, Widening::CellWidth, double_well_flow),
         expected(&[
             (1, &["0", "0", "0"]),
             (1, &["0", "0", "0"]),

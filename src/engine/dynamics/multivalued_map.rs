@@ -110,19 +110,8 @@ impl BoxMap {
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let mut images = vec![Image::unknown(mode); grid.cells() as usize];
-        images.par_chunks_mut(CELLS_PER_TASK).enumerate().for_each(|(task, images)| {
-            if control.check().is_err() {
-                return;
-            }
-            for (cell, image) in (task * CELLS_PER_TASK..).zip(images) {
-                if let Some(rect) = enclose(&grid.rect(cell as u32)) {
-                    *image = Image::new(grid.cover(&rect), mode);
-                }
-            }
-        });
-        control.check()?;
-        Ok(Self { grid: grid.clone(), images })
+        let cover = |cell| enclose(&grid.rect(cell)).map(|rect| grid.cover(&rect));
+        Self::from_covers(grid, cover, mode, control)
     }
 
     /// Sends each cell to the cells of a cover; `None` means that nothing is known.
