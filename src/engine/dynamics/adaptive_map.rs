@@ -30,7 +30,7 @@ const CELLS_PER_TASK: usize = 1 << 12;
 
 /// The image of a cell, in cells of the deepest level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DeepImage {
+pub struct DeepImage {
     /// First cell of the box, and flags in the bits above the largest key.
     first: u64,
     /// Last cell of the box.

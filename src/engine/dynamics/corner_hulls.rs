@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
 use super::multivalued_map::{CELLS_PER_TASK, Image};
-use super::{CornerImages, Corners, Lattice, Widening};
-use crate::engine::grid::{Cover, Level, MAX_DIMENSION, UniformGrid};
+use super::{CornerImages, Corners, Lattice, Rule, Widening};
+use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
 use crate::engine::{Control, EngineError, Mode};
 
 /// Vertices whose images are held in memory at once: as many as stay in a processor's cache.
@@ -71,10 +71,13 @@ pub struct CornerRule<'a, M> {
     pub mode: Mode,
 }
 
-impl<M: Corners> CornerRule<'_, M> {
-    /// Images of some cells of one level, sorted by key, in cells of a deeper one. Corners are evaluated once for all
-    /// cells that follow each other along the last axis.
-    pub(super) fn images(
+impl<M: Corners> Rule for CornerRule<'_, M> {
+    fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Corners are evaluated once for all cells that follow each other along the last axis.
+    fn images(
         &self,
         level: &Level,
         finest: &Level,
@@ -89,12 +92,6 @@ impl<M: Corners> CornerRule<'_, M> {
             5 => scattered::<5, M>(self, level, finest, keys, control),
             _ => scattered::<MAX_DIMENSION, M>(self, level, finest, keys, control),
         }
-    }
-
-    /// The cells of a level to which one of them is sent; `None` if nothing is known of it.
-    pub(in crate::engine) fn cover(&self, level: &Level, key: u64) -> Option<Cover> {
-        let images = self.images(level, level, &[key], &Control::default());
-        images.ok().and_then(|images| images.first().and_then(DeepImage::cover))
     }
 }
 

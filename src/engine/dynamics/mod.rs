@@ -43,6 +43,7 @@ mod point_map;
 mod reachability;
 mod refined_corners;
 mod refinement;
+mod rule;
 mod scc;
 mod trim;
 
@@ -60,4 +61,5 @@ pub use point_map::{CornerImages, Corners, Lattice, PointMap};
 pub use reachability::reachable_sets;
 pub use refined_corners::Hulls;
 pub use refinement::Refinement;
+pub use rule::{RectRule, Rule};
 pub use scc::Components;

@@ -114,6 +114,29 @@ impl BoxMap {
         Self::from_covers(grid, cover, mode, control)
     }
 
+    /// Sends each cell to the cells that meet its box, all of them known beforehand: one box for each cell, in the order of
+    /// cells, `None` where nothing is known.
+    ///
+    /// # Errors
+    /// [`EngineError::Parameter`] if there is not one box for each cell, or not of the grid's dimension;
+    /// [`EngineError::Cancelled`].
+    pub fn from_boxes(
+        grid: &UniformGrid,
+        boxes: &[Option<Rect>],
+        mode: Mode,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let refuse = |name, value, need| Err(EngineError::Parameter { name, value, need });
+        if boxes.len() != grid.cells() as usize {
+            return refuse("boxes", boxes.len() as f64, "as many as the grid has cells");
+        }
+        if let Some(odd) = boxes.iter().flatten().find(|rect| rect.dimension() != grid.dimension()) {
+            return refuse("dimension of a box", odd.dimension() as f64, "the grid's dimension");
+        }
+        let cover = |cell: u32| boxes[cell as usize].map(|rect| grid.cover(&rect));
+        Self::from_covers(grid, cover, mode, control)
+    }
+
     /// Sends each cell to the cells of a cover; `None` means that nothing is known.
     pub(super) fn from_covers(
         grid: &UniformGrid,

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
-use super::{AdaptiveMap, Components, CornerRule, Corners, Digraph as _};
+use super::{AdaptiveMap, Components, Digraph as _, Rule};
 use crate::engine::grid::{AdaptiveGrid, CellSet, Level, MAX_SUBDIVISIONS, Rect};
 use crate::engine::{Control, EngineError, Mode};
 
@@ -100,7 +100,7 @@ impl AdaptiveMap {
         domain: Rect,
         periodic: &[bool],
         refinement: Refinement,
-        rule: &CornerRule<'_, impl Corners>,
+        rule: &impl Rule,
         control: &Control,
     ) -> Result<Self, EngineError> {
         let Refinement { init, min, max, .. } = refinement;
@@ -138,14 +138,14 @@ impl AdaptiveMap {
 }
 
 /// What all steps need.
-struct Work<'a, M> {
+struct Work<'a, R> {
     finest: &'a Level,
     refinement: Refinement,
-    rule: &'a CornerRule<'a, M>,
+    rule: &'a R,
     control: &'a Control,
 }
 
-impl<M: Corners> Work<'_, M> {
+impl<R: Rule> Work<'_, R> {
     /// Evaluates the map on some cells of one level, sorted by key, and tells what recurs among them alone.
     fn step(&self, level: &Level, keys: Vec<u64>) -> Result<Step, EngineError> {
         let images = self.rule.images(level, self.finest, &keys, self.control)?;
@@ -179,7 +179,7 @@ impl<M: Corners> Work<'_, M> {
         while let Some((depth, set)) = open.pop() {
             if depth == max || 2 * set.len() > limit {
                 holds = true;
-                if self.rule.mode == Mode::Compatible {
+                if self.rule.mode() == Mode::Compatible {
                     break;
                 }
                 refined.add(depth, set.into_iter().map(Leaf::recurring));
@@ -190,7 +190,7 @@ impl<M: Corners> Work<'_, M> {
             refined.add(depth + 1, step.leaves);
             open.extend(step.recurrent.into_iter().map(|set| (depth + 1, set)));
         }
-        if holds && self.rule.mode == Mode::Compatible {
+        if holds && self.rule.mode() == Mode::Compatible {
             let mut unrefined = Leaves::default();
             unrefined.add(min, candidate.into_iter().map(Leaf::recurring));
             return Ok(unrefined);
@@ -213,7 +213,7 @@ impl<M: Corners> Work<'_, M> {
             let keys = leaves.iter().map(|leaf| leaf.key).collect();
             sets.push(CellSet::new(self.finest.ancestor_level(depth as u32), keys));
             // in full mode whatever recurs on the final grid counts
-            let all = self.rule.mode == Mode::Full;
+            let all = self.rule.mode() == Mode::Full;
             images
                 .extend(leaves.into_iter().map(|leaf| if all { leaf.image.recurring() } else { leaf.image }));
         }

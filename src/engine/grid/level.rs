@@ -184,7 +184,15 @@ impl Level {
     ///
     /// A box with a NaN, or with an upper end below its lower one, meets none and counts as leaving the domain. Along a
     /// periodic axis a box meets a cell wherever any of its translates by whole periods does.
+    ///
+    /// # Panics
+    /// If the box has not the dimension of the domain.
     pub fn cover(&self, image: &Rect) -> Cover {
+        assert_eq!(
+            image.dimension(),
+            self.dimension(),
+            "a box has the dimension of the domain that it is in"
+        );
         self.cover_of_ends(image.lower(), image.upper())
     }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{ConleyIndex, CubicalSpace, Image, PrimeField, conley_index};
-use crate::engine::dynamics::{AdaptiveMap, CornerRule, Corners, MorseDecomposition, RecurrentSet};
+use crate::engine::dynamics::{AdaptiveMap, MorseDecomposition, RecurrentSet, Rule};
 use crate::engine::grid::Level;
 use crate::engine::{Control, EngineError};
 
@@ -12,9 +12,9 @@ use crate::engine::{Control, EngineError};
 ///
 /// # Errors
 /// [`EngineError::Cancelled`], [`EngineError::Parameter`] for a `prime` that is none.
-pub fn adaptive_conley_indices<M: Corners>(
+pub fn adaptive_conley_indices(
     map: &AdaptiveMap,
-    rule: &CornerRule<'_, M>,
+    rule: &impl Rule,
     morse: &MorseDecomposition,
     prime: u32,
     control: &Control,
@@ -47,7 +47,7 @@ fn at_greatest_depth(map: &AdaptiveMap, set: &RecurrentSet) -> (Level, Vec<u64>)
     (level, cells)
 }
 
-fn image_at<M: Corners>(map: &AdaptiveMap, rule: &CornerRule<'_, M>, level: &Level, key: u64) -> Image {
+fn image_at(map: &AdaptiveMap, rule: &impl Rule, level: &Level, key: u64) -> Image {
     match map.grid().position(level, key) {
         Some(cell) if map.is_unknown(cell) => Image::UNKNOWN,
         Some(cell) => {
