@@ -1,11 +1,11 @@
 //! Multivalued maps on cells of several depths.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
 use super::Digraph;
-use crate::engine::grid::{AdaptiveGrid, Cover};
+use crate::engine::grid::{AdaptiveGrid, Cover, Rows};
 use crate::engine::{Control, EngineError, Mode};
 
 /// A map that sends each cell of an adaptive grid to the cells that meet a box.
@@ -169,8 +169,14 @@ impl Digraph for AdaptiveMap {
     }
 
     #[inline]
-    fn for_each_run(&self, cell: u32, mut visit: impl FnMut(Range<u32>)) {
-        self.row(cell).iter().for_each(|&(start, end)| visit(start..end));
+    fn try_for_each_rows<B>(
+        &self,
+        cell: u32,
+        from: u32,
+        mut visit: impl FnMut(Rows<u32>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let runs = self.row(cell).iter();
+        runs.skip_while(|&&(_, end)| end <= from).try_for_each(|&(start, end)| visit(Rows::one(start..end)))
     }
 
     /// In compatible mode only cells that recur on their own level: images that do not shrink with their cells can make

@@ -2,41 +2,40 @@
 
 use rayon::prelude::*;
 
-use super::reachability::sweep;
-use super::{Components, Digraph, RecurrentSet};
-use crate::engine::{Control, EngineError, Fate};
+use crate::engine::Fate;
 
-/// The fate of every vertex, eight bytes each.
+/// The fate of every vertex: a byte each where there are less than eight Morse sets, two where less than sixteen, or
+/// eight.
 ///
 /// The *bottoms* of a graph are its minimal Morse sets, *exit* and *unknown*. The *certain basin* of an attractor are
 /// the vertices that can reach no other bottom; its *singleton basin*, a part of it, those that can reach no other
 /// Morse set at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fates {
-    /// Of each vertex [`Ends`], packed.
-    ends: Vec<u64>,
+    of: Reach,
+    /// The minimal Morse sets, where masks are kept.
+    minimal: u64,
+}
+
+/// What each vertex can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// A bit for each Morse set, and the highest for whether it escapes.
+    Bytes(Vec<u8>),
+    /// The same.
+    Pairs(Vec<u16>),
+    /// The same.
+    Words(Vec<u64>),
+    /// Where there are more Morse sets than bits.
+    Ends(Vec<Ends>),
 }
 
 /// What a vertex can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ends {
+pub(super) struct Ends {
     bottoms: Reached,
     /// Morse sets, minimal or not.
     sets: Reached,
-}
-
-impl Ends {
-    fn pack(self) -> u64 {
-        u64::from(self.bottoms.0) << 32 | u64::from(self.sets.0)
-    }
-
-    fn unpack(packed: u64) -> Self {
-        Self { bottoms: Reached((packed >> 32) as u32), sets: Reached(packed as u32) }
-    }
-
-    fn join(self, other: Self) -> Self {
-        Self { bottoms: self.bottoms.join(other.bottoms), sets: self.sets.join(other.sets) }
-    }
 }
 
 /// None, one, or several of a kind, in four bytes.
@@ -53,11 +52,11 @@ impl Reached {
         Self(set as u32 + 1)
     }
 
-    /// Of the sets whose bits are set.
-    fn of_mask(mask: u64) -> Self {
+    /// Of the sets whose bits are set, which have these numbers.
+    fn of_mask(mask: u64, number: impl Fn(usize) -> usize) -> Self {
         match mask.count_ones() {
             0 => Self::NONE,
-            1 => Self::one(mask.trailing_zeros() as usize),
+            1 => Self::one(number(mask.trailing_zeros() as usize)),
             _ => Self::SEVERAL,
         }
     }
@@ -75,60 +74,52 @@ impl Reached {
     }
 }
 
+impl Ends {
+    const NONE: Self = Self { bottoms: Reached::NONE, sets: Reached::NONE };
+
+    fn of_mask(mask: u64, minimal: u64, escape: u64) -> Self {
+        let sets = mask & !escape;
+        let bottoms = Reached::of_mask(sets & minimal, |bit| bit);
+        Self {
+            bottoms: if sets == mask { bottoms } else { Reached::ESCAPE },
+            sets: Reached::of_mask(sets, |bit| bit),
+        }
+    }
+}
+
 impl Fates {
-    /// From the Morse sets that each vertex can reach, one bit each, and the bit `escape`.
-    pub(super) fn of_masks(mut masks: Vec<u64>, minimal: u64, escape: u64) -> Self {
-        masks.par_iter_mut().for_each(|mask| {
-            let sets = *mask & !escape;
-            let bottoms = if sets == *mask { Reached::of_mask(sets & minimal) } else { Reached::ESCAPE };
-            *mask = Ends { bottoms, sets: Reached::of_mask(sets) }.pack();
-        });
-        Self { ends: masks }
+    /// From the Morse sets that each vertex can reach; the bits of those that are minimal are given.
+    pub(super) fn of_masks(of: Reach, minimal: u64) -> Self {
+        Self { of, minimal }
     }
 
-    /// Sweeps over the graph once. `sets` are its Morse sets, `is_minimal` says which of them reach no other.
-    pub(super) fn of<G: Digraph + ?Sized>(
-        graph: &G,
-        components: &Components,
-        sets: &[RecurrentSet],
-        is_minimal: impl Fn(usize) -> bool,
-        control: &Control,
-    ) -> Result<Self, EngineError> {
-        let mut set_of: Vec<(u32, Ends)> = sets
-            .iter()
-            .enumerate()
-            .map(|(number, set)| {
-                let sets = Reached::one(number);
-                (set.component, Ends { bottoms: if is_minimal(number) { sets } else { Reached::NONE }, sets })
-            })
-            .collect();
-        set_of.sort_unstable_by_key(|&(component, _)| component);
-        let own = |vertex| {
-            let mut ends = Ends { bottoms: Reached::NONE, sets: Reached::NONE };
-            if components.is_recurrent(vertex) {
-                let component = components.component(vertex);
-                if let Ok(at) = set_of.binary_search_by_key(&component, |&(component, _)| component) {
-                    ends = set_of[at].1;
-                }
-            }
-            if graph.escapes(vertex) {
-                ends.bottoms = Reached::ESCAPE;
-            }
-            ends.pack()
-        };
-        let join = |a, b| if a == b { a } else { Ends::unpack(a).join(Ends::unpack(b)).pack() };
-        Ok(Self { ends: sweep(graph, components, own, join, control)? })
+    fn vertices(&self) -> usize {
+        match &self.of {
+            Reach::Bytes(masks) => masks.len(),
+            Reach::Pairs(masks) => masks.len(),
+            Reach::Words(masks) => masks.len(),
+            Reach::Ends(ends) => ends.len(),
+        }
+    }
+
+    fn ends(&self, vertex: usize) -> Ends {
+        match &self.of {
+            Reach::Bytes(masks) => Ends::of_mask(masks[vertex].into(), self.minimal, 1 << 7),
+            Reach::Pairs(masks) => Ends::of_mask(masks[vertex].into(), self.minimal, 1 << 15),
+            Reach::Words(masks) => Ends::of_mask(masks[vertex], self.minimal, 1 << 63),
+            Reach::Ends(ends) => ends[vertex],
+        }
     }
 
     /// Whether *exit* or *unknown* can be reached from a vertex.
     pub fn escapes(&self, vertex: u32) -> bool {
-        self.ends(vertex).bottoms == Reached::ESCAPE
+        self.ends(vertex as usize).bottoms == Reached::ESCAPE
     }
 
     /// The fate of a vertex. Where paths end without a recurrent set (their images lie outside the domain and there
     /// is no *exit*, in compatible mode), they have left the domain.
     pub fn of_vertex(&self, vertex: u32) -> Fate {
-        match self.ends(vertex).bottoms {
+        match self.ends(vertex as usize).bottoms {
             Reached::ESCAPE | Reached::NONE => Fate::Escapes,
             Reached::SEVERAL => Fate::Undecided,
             Reached(set) => Fate::Certain(set as usize - 1),
@@ -138,14 +129,41 @@ impl Fates {
     /// Cells of the certain basin and of the singleton basin of an attractor.
     pub fn basin_sizes(&self, attractor: usize) -> (usize, usize) {
         let only = Reached::one(attractor);
-        let count = |&packed: &u64| {
-            let Ends { bottoms, sets } = Ends::unpack(packed);
+        let count = |vertex| {
+            let Ends { bottoms, sets } = self.ends(vertex);
             (usize::from(bottoms == only), usize::from(bottoms == only && sets == only))
         };
-        self.ends.par_iter().map(count).reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+        (0..self.vertices()).into_par_iter().map(count).reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+}
+
+/// Fates that are put together from several sweeps, where there are many Morse sets.
+pub(super) struct ManyFates(Vec<Ends>);
+
+impl ManyFates {
+    pub(super) fn of_vertices(count: u32) -> Self {
+        Self(vec![Ends::NONE; count as usize])
     }
 
-    fn ends(&self, vertex: u32) -> Ends {
-        Ends::unpack(self.ends[vertex as usize])
+    /// Some of the Morse sets, those numbered from `first`: a bit each in the words of all vertices.
+    pub(super) fn reach_sets(&mut self, masks: &[u64], first: usize) {
+        self.0.par_iter_mut().zip(masks).for_each(|(ends, &mask)| {
+            ends.sets = ends.sets.join(Reached::of_mask(mask, |bit| first + bit));
+        });
+    }
+
+    /// Some of the minimal Morse sets, which have these numbers.
+    pub(super) fn reach_minimal(&mut self, masks: &[u64], numbers: &[usize]) {
+        self.0.par_iter_mut().zip(masks).for_each(|(ends, &mask)| {
+            ends.bottoms = ends.bottoms.join(Reached::of_mask(mask, |bit| numbers[bit]));
+        });
+    }
+
+    /// The vertices whose bytes are not zero escape.
+    pub(super) fn escape(mut self, escaping: &[u8]) -> Fates {
+        self.0.par_iter_mut().zip(escaping).filter(|&(_, &escapes)| escapes != 0).for_each(|(ends, _)| {
+            ends.bottoms = Reached::ESCAPE;
+        });
+        Fates { of: Reach::Ends(self.0), minimal: 0 }
     }
 }

@@ -1,6 +1,9 @@
 //! Directed graphs whose edges are enumerated in runs.
 
-use std::ops::Range;
+use std::convert::Infallible;
+use std::ops::{ControlFlow, Range};
+
+use crate::engine::grid::Rows;
 
 /// A directed graph on the vertices `0..vertices()`.
 ///
@@ -13,14 +16,37 @@ pub trait Digraph: Sync {
     /// The first run of consecutive successors of `vertex`, of those that are at least `from`; empty if there are none.
     fn successors(&self, vertex: u32, from: u32) -> Range<u32>;
 
-    /// Calls `visit` with each run of successors of `vertex`, in increasing order.
-    fn for_each_run(&self, vertex: u32, mut visit: impl FnMut(Range<u32>)) {
-        let mut run = self.successors(vertex, 0);
+    /// Calls `visit` with the runs of successors of `vertex`, in increasing order, until it breaks off. Where `from` is
+    /// not zero it is a successor, and runs before the one in which it lies are left out.
+    #[inline]
+    fn try_for_each_rows<B>(
+        &self,
+        vertex: u32,
+        from: u32,
+        mut visit: impl FnMut(Rows<u32>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mut run = self.successors(vertex, from);
         while !run.is_empty() {
-            let next = run.end;
-            visit(run);
-            run = self.successors(vertex, next);
+            visit(Rows::one(run.clone()))?;
+            run = self.successors(vertex, run.end);
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Calls `visit` with the runs of successors of `vertex`, in increasing order; several at once where they lie at
+    /// equal distances.
+    #[inline]
+    fn for_each_rows(&self, vertex: u32, mut visit: impl FnMut(Rows<u32>)) {
+        let _ = self.try_for_each_rows(vertex, 0, |rows| {
+            visit(rows);
+            ControlFlow::<Infallible>::Continue(())
+        });
+    }
+
+    /// Calls `visit` with each run of successors of `vertex`, in increasing order.
+    #[inline]
+    fn for_each_run(&self, vertex: u32, mut visit: impl FnMut(Range<u32>)) {
+        self.for_each_rows(vertex, |rows| rows.runs().for_each(&mut visit));
     }
 
     /// Whether `vertex` may be part of a Morse set; where it may not, cycles through it are artefacts.

@@ -40,6 +40,7 @@ mod multivalued_map;
 mod order_retraction;
 mod passes;
 mod point_map;
+mod poll;
 mod reachability;
 mod refined_corners;
 mod refinement;

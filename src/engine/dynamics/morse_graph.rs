@@ -1,20 +1,13 @@
 //! Morse sets and their order.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rayon::prelude::*;
-
-use super::reachability::sweep;
-use super::trim::VertexSet;
+use super::basins::{ManyFates, Reach};
+use super::reachability::{Mask, Sweep};
 use super::{Components, Digraph, Fates, reachable_sets};
 use crate::engine::grid::{Rect, UniformGrid};
 use crate::engine::{Control, EngineError, Role};
 
 /// Most Morse sets whose order is computed. At more, the picture means nothing: nearly every cell is a fixed point.
 pub const MAX_MORSE_SETS: usize = 1 << 13;
-
-/// Vertices that one task looks at.
-const VERTICES_PER_TASK: u32 = 1 << 14;
 
 /// A Morse set: a strongly connected component with an edge inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,28 +73,27 @@ impl MorseDecomposition {
     /// [`EngineError::TooManyMorseSets`], [`EngineError::Cancelled`].
     pub fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         let components = Components::of(graph, control)?;
-        let recurrent = || {
-            let numbered = components.core().zip(0u32..);
-            numbered.filter(|(members, _)| {
-                components.is_recurrent(members[0]) && members.iter().any(|&member| graph.may_recur(member))
-            })
+        let of_component = |component: &[u32]| {
+            let members: Vec<u32> =
+                component.iter().copied().filter(|&member| graph.may_recur(member)).collect();
+            (!members.is_empty()).then(|| RecurrentSet::new(components.component(component[0]), members))
         };
-        let found = recurrent().count();
+        let may_recur = |component: &&[u32]| component.iter().any(|&member| graph.may_recur(member));
+        let found = components.recurrent().filter(may_recur).count();
         if found > MAX_MORSE_SETS {
             return Err(EngineError::TooManyMorseSets { found, limit: MAX_MORSE_SETS });
         }
-        let of_component = |(members, number): (&[u32], u32)| {
-            let members = members.iter().copied().filter(|&member| graph.may_recur(member)).collect();
-            RecurrentSet::new(number, members)
-        };
-        let mut sets: Vec<RecurrentSet> = recurrent().map(of_component).collect();
+        let mut sets: Vec<RecurrentSet> = components.recurrent().filter_map(of_component).collect();
         sets.sort_unstable_by_key(RecurrentSet::first);
         control.report("order", 0.0);
-        let Order { reach, fates } = Order::of(graph, &components, &sets, control)?;
+        let Order { reach, entered, fates } = Order::of(graph, &components, &sets, control)?;
         let edges = transitive_reduction(&sets, &reach);
-        let entered = entered(graph, &components, &sets, &reach, control)?;
         for (number, set) in sets.iter_mut().enumerate() {
-            set.role = match (reach.is_minimal(number), fates.escapes(set.first()), entered[number]) {
+            set.role = match (
+                reach.is_minimal(number),
+                fates.escapes(set.first()),
+                entered[number / 64] >> (number % 64) & 1 == 1,
+            ) {
                 (true, false, _) => Role::Attractor,
                 (true, true, _) => Role::Open,
                 (false, _, false) => Role::Repeller,
@@ -174,46 +166,73 @@ impl MorseDecomposition {
 /// Reachability among Morse sets, and what becomes of all vertices.
 struct Order {
     reach: BitMatrix,
+    /// A bit for each Morse set that is reached from outside it.
+    entered: Vec<u64>,
     fates: Fates,
 }
 
 impl Order {
     /// In one sweep where a word a vertex holds all Morse sets and whether it escapes; else in one for every 64 of them,
-    /// so that memory does not grow with their number, and one for the fates.
+    /// so that memory does not grow with their number, and some more for the fates.
     fn of<G: Digraph + ?Sized>(
         graph: &G,
         components: &Components,
         sets: &[RecurrentSet],
         control: &Control,
     ) -> Result<Self, EngineError> {
-        const ESCAPE: u64 = 1 << 63;
-        let mut reach = BitMatrix::new(sets.len());
-        if sets.len() < 64 {
-            let bits: Vec<u32> = sets.iter().map(|set| set.component).collect();
-            let bit_of =
-                |component| bits.iter().position(|&other| other == component).map_or(0, |bit| 1 << bit);
-            let own = |vertex| {
-                let escape = if graph.escapes(vertex) { ESCAPE } else { 0 };
-                let recurrent = components.is_recurrent(vertex);
-                escape | if recurrent { bit_of(components.component(vertex)) } else { 0 }
-            };
-            let masks = sweep(graph, components, own, |a, b| a | b, control)?;
-            for (from, set) in sets.iter().enumerate() {
-                reach.set_word(from, 0, masks[set.first() as usize] & !ESCAPE);
-            }
-            let minimal = (0..sets.len()).filter(|&set| reach.is_minimal(set)).map(|set| 1 << set).sum();
-            return Ok(Self { fates: Fates::of_masks(masks, minimal, ESCAPE), reach });
+        match sets.len() {
+            0..8 => Self::of_few(graph, components, sets, Reach::Bytes, control),
+            8..16 => Self::of_few(graph, components, sets, Reach::Pairs, control),
+            16..64 => Self::of_few(graph, components, sets, Reach::Words, control),
+            _ => Self::of_many(graph, components, sets, control),
         }
+    }
+
+    fn of_few<G: Digraph + ?Sized, T: Mask>(
+        graph: &G,
+        components: &Components,
+        sets: &[RecurrentSet],
+        kept: impl FnOnce(Vec<T>) -> Reach,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let targets: Vec<u32> = sets.iter().map(|set| set.component).collect();
+        let sweep = Sweep::over(graph, components, &targets, T::bit(T::BITS - 1), control)?;
+        let all = (1 << sets.len()) - 1;
+        let mut reach = BitMatrix::new(sets.len());
+        for (from, set) in sets.iter().enumerate() {
+            reach.set_word(from, 0, sweep.by_vertex[set.first() as usize].into() & all);
+        }
+        let minimal = (0..sets.len()).filter(|&set| reach.is_minimal(set)).map(|set| 1 << set).sum();
+        let entered = vec![sweep.from_elsewhere.into()];
+        Ok(Self { reach, entered, fates: Fates::of_masks(kept(sweep.by_vertex), minimal) })
+    }
+
+    fn of_many<G: Digraph + ?Sized>(
+        graph: &G,
+        components: &Components,
+        sets: &[RecurrentSet],
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let mut reach = BitMatrix::new(sets.len());
+        let mut entered = Vec::new();
+        let mut fates = ManyFates::of_vertices(graph.vertices());
         for (word, chunk) in sets.chunks(64).enumerate() {
             let targets: Vec<u32> = chunk.iter().map(|set| set.component).collect();
-            let masks = reachable_sets(graph, components, &targets, control)?;
+            let sweep = Sweep::over(graph, components, &targets, 0u64, control)?;
             for (from, set) in sets.iter().enumerate() {
-                reach.set_word(from, word, masks[set.first() as usize]);
+                reach.set_word(from, word, sweep.by_vertex[set.first() as usize]);
             }
+            entered.push(sweep.from_elsewhere);
+            fates.reach_sets(&sweep.by_vertex, word * 64);
             control.report("order", ((word + 1) * 64).min(sets.len()) as f64 / sets.len() as f64);
         }
-        let fates = Fates::of(graph, components, sets, |set| reach.is_minimal(set), control)?;
-        Ok(Self { reach, fates })
+        let minimal: Vec<usize> = (0..sets.len()).filter(|&set| reach.is_minimal(set)).collect();
+        for chunk in minimal.chunks(64) {
+            let targets: Vec<u32> = chunk.iter().map(|&set| sets[set].component).collect();
+            fates.reach_minimal(&reachable_sets(graph, components, &targets, control)?, chunk);
+        }
+        let escaping = Sweep::over(graph, components, &[], 1u8, control)?;
+        Ok(Self { reach, entered, fates: fates.escape(&escaping.by_vertex) })
     }
 }
 
@@ -239,47 +258,6 @@ fn transitive_reduction(sets: &[RecurrentSet], reach: &BitMatrix) -> Vec<(usize,
         edges[first..].sort_unstable();
     }
     edges
-}
-
-/// Which Morse sets, of those with others below them, have an edge into them from outside.
-fn entered<G: Digraph + ?Sized>(
-    graph: &G,
-    components: &Components,
-    sets: &[RecurrentSet],
-    reach: &BitMatrix,
-    control: &Control,
-) -> Result<Vec<bool>, EngineError> {
-    let vertices = graph.vertices();
-    let mut numbers: Vec<(u32, usize)> = sets.iter().map(|set| set.component).zip(0..).collect();
-    numbers.retain(|&(_, number)| !reach.is_minimal(number));
-    numbers.sort_unstable();
-    let mut upper = VertexSet::none(vertices);
-    for &(_, number) in &numbers {
-        sets[number].iter().for_each(|vertex| upper.insert(vertex));
-    }
-    let entered: Vec<AtomicBool> = sets.iter().map(|_| AtomicBool::new(false)).collect();
-    (0..vertices.div_ceil(VERTICES_PER_TASK)).into_par_iter().for_each(|task| {
-        if control.check().is_err() {
-            return;
-        }
-        for vertex in task * VERTICES_PER_TASK..((task + 1) * VERTICES_PER_TASK).min(vertices) {
-            graph.for_each_run(vertex, |run| {
-                if !upper.meets(&run) {
-                    return;
-                }
-                let own = components.component(vertex);
-                for component in run.map(|successor| components.component(successor)) {
-                    if component != own
-                        && let Ok(at) = numbers.binary_search_by_key(&component, |&(component, _)| component)
-                    {
-                        entered[numbers[at].1].store(true, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    control.check()?;
-    Ok(entered.into_iter().map(AtomicBool::into_inner).collect())
 }
 
 /// A square matrix of bits.

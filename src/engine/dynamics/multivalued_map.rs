@@ -1,12 +1,12 @@
 //! Multivalued maps on the cells of a uniform grid.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
 use super::corner_hulls::corner_images;
 use super::{Corners, Digraph};
-use crate::engine::grid::{Cover, Level, MAX_DIMENSION, Rect, UniformGrid};
+use crate::engine::grid::{Cover, Level, MAX_DIMENSION, Rect, Rows, UniformGrid};
 use crate::engine::{Control, EngineError, Mode};
 
 /// How boxes around corner images are made larger.
@@ -166,6 +166,7 @@ impl BoxMap {
 
     /// Corners (first and last along every axis) of the box of cells to which a cell is sent, if it is not empty. Along
     /// a periodic axis the first may come after the last: the box goes on across the ends of the domain.
+    #[inline]
     pub fn image(&self, cell: u32) -> Option<(u32, u32)> {
         let Image { first, last } = self.images[cell as usize];
         (first & EMPTY == 0).then_some((first & INDEX, last))
@@ -215,10 +216,21 @@ impl Digraph for BoxMap {
     }
 
     #[inline]
-    fn for_each_run(&self, cell: u32, visit: impl FnMut(Range<u32>)) {
-        if let Some((first, last)) = self.image(cell) {
-            self.grid.for_each_run(first, last, visit);
+    fn try_for_each_rows<B>(
+        &self,
+        cell: u32,
+        from: u32,
+        visit: impl FnMut(Rows<u32>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        match self.image(cell) {
+            Some((first, last)) => self.grid.try_for_each_rows(first, last, from, visit),
+            None => ControlFlow::Continue(()),
         }
+    }
+
+    fn has_edge(&self, from: u32, to: u32) -> bool {
+        self.image(from)
+            .is_some_and(|(first, last)| self.grid.level().holds(first.into(), last.into(), to.into()))
     }
 
     fn escapes(&self, cell: u32) -> bool {

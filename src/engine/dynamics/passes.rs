@@ -1,27 +1,8 @@
 //! Passes over a graph in the order of its components: from the sinks upward, or from the sources downward.
 
+use super::poll::Poll;
 use super::{Components, Digraph};
 use crate::engine::{Control, EngineError};
-
-/// Vertices and edges handled between two looks at the cancel flag.
-const POLL_EVERY: u64 = 1 << 20;
-
-/// Looks at the cancel flag once in a while, by the work done.
-struct Poll<'a> {
-    control: &'a Control,
-    work: u64,
-}
-
-impl Poll<'_> {
-    fn after(&mut self, work: u64) -> Result<(), EngineError> {
-        self.work += work;
-        if self.work >= POLL_EVERY {
-            self.work = 0;
-            self.control.check()?;
-        }
-        Ok(())
-    }
-}
 
 /// From the sinks upward: the value of a component is what `settle(state, members, joined)` makes of the join of the
 /// values of all that its edges lead to. Returns the value of every vertex.
@@ -40,7 +21,7 @@ pub(super) fn ascend<G: Digraph + ?Sized, S, T: Copy + PartialEq>(
     control: &Control,
 ) -> Result<Vec<T>, EngineError> {
     let mut values = vec![neutral; graph.vertices() as usize];
-    let mut poll = Poll { control, work: 0 };
+    let mut poll = Poll::new(control);
     for members in components.iter() {
         let mut joined = neutral;
         for &vertex in members {
@@ -81,7 +62,7 @@ pub(super) fn descend<G: Digraph + ?Sized, S, T: Copy + PartialEq>(
     control: &Control,
 ) -> Result<Vec<T>, EngineError> {
     let mut values = vec![neutral; graph.vertices() as usize];
-    let mut poll = Poll { control, work: 0 };
+    let mut poll = Poll::new(control);
     for members in components.iter().rev() {
         let joined =
             members.iter().fold(neutral, |joined, &vertex| join(state, joined, values[vertex as usize]));

@@ -1,17 +1,45 @@
-//! What can be reached from where, in sweeps over all edges.
+//! What can be reached from where, in one sweep over all edges.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::BitOr;
 
+use bytemuck::Pod;
 use rayon::prelude::*;
 
+use super::poll::Poll;
 use super::{Components, Digraph};
+use crate::engine::grid::Rows;
 use crate::engine::{Control, EngineError};
-
-/// Vertices swept between two looks at the cancel flag.
-const POLL_EVERY: usize = 1 << 16;
 
 /// Vertices of a layer that one task sweeps.
 const VERTICES_PER_TASK: usize = 1 << 13;
+
+/// Bytes that are read at once.
+const WORD: usize = 8;
+
+/// A word with one bit for each of a few things that may be reached.
+pub(super) trait Mask: Pod + Send + Sync + Eq + BitOr<Output = Self> + Into<u64> {
+    /// Number of bits.
+    const BITS: usize = 8 * size_of::<Self>();
+    /// No bit.
+    const NONE: Self;
+    /// One bit.
+    fn bit(number: usize) -> Self;
+}
+
+macro_rules! mask {
+    ($($word:ty),+) => {$(
+        impl Mask for $word {
+            const NONE: Self = 0;
+
+            #[inline]
+            fn bit(number: usize) -> Self {
+                1 << number
+            }
+        }
+    )+};
+}
+
+mask!(u8, u16, u64);
 
 /// Which of up to 64 recurrent components each vertex can reach (those in one of them reach it): bit `i` of a vertex'
 /// word stands for `targets[i]`. Eight bytes a vertex.
@@ -28,66 +56,132 @@ pub fn reachable_sets<G: Digraph + ?Sized>(
     control: &Control,
 ) -> Result<Vec<u64>, EngineError> {
     assert!(targets.len() <= 64, "one word a vertex");
-    let own = |vertex| {
-        if !components.is_recurrent(vertex) {
-            return 0;
-        }
-        let component = components.component(vertex);
-        targets.iter().position(|&target| target == component).map_or(0, |bit| 1u64 << bit)
-    };
-    sweep(graph, components, own, |a, b| a | b, control)
+    Ok(Sweep::over(graph, components, targets, 0, control)?.by_vertex)
 }
 
-/// For every vertex the join of the `own` values of all that it can reach, itself among them.
-///
-/// Zero must be neutral for `join`, which must be associative, commutative and idempotent. Components come in the order
-/// in which they were closed, so that all that can be reached from one is settled when its turn comes; the vertices of
-/// a trimmed layer are swept in parallel.
-///
-/// # Errors
-/// [`EngineError::Cancelled`].
-pub(super) fn sweep<G: Digraph + ?Sized>(
-    graph: &G,
-    components: &Components,
-    own: impl Fn(u32) -> u64 + Sync,
-    join: impl Fn(u64, u64) -> u64 + Sync,
-    control: &Control,
-) -> Result<Vec<u64>, EngineError> {
-    let values: Vec<AtomicU64> = (0..graph.vertices()).map(|_| AtomicU64::new(0)).collect();
-    let reached = |vertex, mut value| {
-        graph.for_each_run(vertex, |run| {
-            for successor in &values[run.start as usize..run.end as usize] {
-                value = join(value, successor.load(Ordering::Relaxed));
+/// What every vertex can reach, of some recurrent components, and whether it escapes.
+pub(super) struct Sweep<T> {
+    /// For each vertex a bit for each target, and what its paths escape to.
+    pub(super) by_vertex: Vec<T>,
+    /// The union of what is reached from other components than the target itself.
+    pub(super) from_elsewhere: T,
+}
+
+impl<T: Mask> Sweep<T> {
+    /// Bit `i` stands for `targets[i]`, and the vertices that escape have `escape` in theirs.
+    ///
+    /// Components come in the order in which they were closed, so that all that can be reached from one is settled when
+    /// its turn comes; the vertices of a trimmed layer are swept in parallel.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`].
+    pub(super) fn over<G: Digraph + ?Sized>(
+        graph: &G,
+        components: &Components,
+        targets: &[u32],
+        escape: T,
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        // a word may be read beyond the last vertex
+        let mut values = vec![T::NONE; graph.vertices() as usize + WORD];
+        let mut from_elsewhere = T::NONE;
+        let mut poll = Poll::new(control);
+        for members in components.core() {
+            let mut value = T::NONE;
+            for &vertex in members {
+                // successors in the same component have no bit still
+                let (reached, work) = joined(graph, vertex, &values, escape);
+                value = value | reached;
+                poll.after(work)?;
             }
-        });
-        value
-    };
-    let mut until_poll = POLL_EVERY;
-    for members in components.core() {
-        let mut value = 0;
-        for &vertex in members {
-            until_poll -= 1;
-            if until_poll == 0 {
+            from_elsewhere = from_elsewhere | value;
+            if components.is_recurrent(members[0]) {
+                let own = components.component(members[0]);
+                if let Some(bit) = targets.iter().position(|&target| target == own) {
+                    value = value | T::bit(bit);
+                }
+            }
+            if value != T::NONE {
+                for &vertex in members {
+                    values[vertex as usize] = value;
+                }
+            }
+        }
+        let mut fresh = Vec::new();
+        for layer in components.layers() {
+            fresh.resize(layer.len(), T::NONE);
+            let tasks = layer.par_chunks(VERTICES_PER_TASK).zip(fresh.par_chunks_mut(VERTICES_PER_TASK));
+            let sweep = |(vertices, fresh): (&[u32], &mut [T])| {
                 control.check()?;
-                until_poll = POLL_EVERY;
-            }
-            // successors in the same component have the neutral value still
-            value = reached(vertex, join(value, own(vertex)));
+                let (mut poll, mut all) = (Poll::new(control), T::NONE);
+                for (&vertex, value) in vertices.iter().zip(fresh) {
+                    let (reached, work) = joined(graph, vertex, &values, escape);
+                    (*value, all) = (reached, all | reached);
+                    poll.after(work)?;
+                }
+                Ok(all)
+            };
+            let all = tasks.map(sweep).try_reduce(|| T::NONE, |a, b| Ok(a | b))?;
+            from_elsewhere = from_elsewhere | all;
+            scatter(layer, &fresh, &mut values);
         }
-        for &vertex in members {
-            values[vertex as usize].store(value, Ordering::Relaxed);
+        values.truncate(graph.vertices() as usize);
+        Ok(Self { by_vertex: values, from_elsewhere })
+    }
+}
+
+/// The union of the values of a vertex' successors and of how it escapes, and the work that this was.
+#[inline]
+fn joined<G: Digraph + ?Sized, T: Mask>(graph: &G, vertex: u32, values: &[T], escape: T) -> (T, u64) {
+    let bytes = bytemuck::cast_slice(values);
+    let (mut all, mut work) = (0, 1);
+    graph.for_each_rows(vertex, |rows| {
+        work += rows.cells();
+        all |= union::<T>(bytes, rows);
+    });
+    // the words' values side by side become one
+    let mut width = WORD;
+    while width > size_of::<T>() {
+        width /= 2;
+        all |= all >> (8 * width);
+    }
+    let all: T = bytemuck::pod_read_unaligned(&all.to_le_bytes()[..size_of::<T>()]);
+    (if graph.escapes(vertex) { all | escape } else { all }, work)
+}
+
+/// The union of the values of some runs of vertices: of as many beside each other as there are in a word.
+#[inline]
+fn union<T>(bytes: &[u8], rows: Rows<u32>) -> u64 {
+    let (length, stride) = (rows.length as usize * size_of::<T>(), rows.stride as usize * size_of::<T>());
+    let mut start = rows.start as usize * size_of::<T>();
+    // what stands in the last word of a run, and what is behind it
+    let words = (length - 1) / WORD;
+    let within = u64::MAX >> (8 * (WORD - 1 - (length - 1) % WORD));
+    let (mut inner, mut last) = (0, 0);
+    for _ in 0..rows.count {
+        let (run, _) = bytes[start..start + WORD * (words + 1)].as_chunks::<WORD>();
+        if let Some((end, run)) = run.split_last() {
+            last |= u64::from_le_bytes(*end);
+            inner = run.iter().fold(inner, |all, &word| all | u64::from_le_bytes(word));
         }
+        start += stride;
     }
-    for layer in components.layers() {
-        layer.par_chunks(VERTICES_PER_TASK).for_each(|vertices| {
-            if control.check().is_err() {
-                return;
-            }
-            for &vertex in vertices {
-                values[vertex as usize].store(reached(vertex, own(vertex)), Ordering::Relaxed);
-            }
-        });
+    inner | last & within
+}
+
+/// Writes values to their places, which increase.
+fn scatter<T: Mask>(places: &[u32], values: &[T], mut to: &mut [T]) {
+    let mut tasks = Vec::with_capacity(places.len() / VERTICES_PER_TASK + 1);
+    let mut first = 0;
+    for (places, values) in places.chunks(VERTICES_PER_TASK).zip(values.chunks(VERTICES_PER_TASK)) {
+        let end = places[places.len() - 1] + 1;
+        let (part, rest) = to.split_at_mut((end - first) as usize);
+        tasks.push((first, places, values, part));
+        (first, to) = (end, rest);
     }
-    control.check()?;
-    Ok(values.into_iter().map(AtomicU64::into_inner).collect())
+    tasks.into_par_iter().for_each(|(first, places, values, part)| {
+        for (&place, &value) in places.iter().zip(values) {
+            part[(place - first) as usize] = value;
+        }
+    });
 }

@@ -1,14 +1,22 @@
 //! Strongly connected components, without recursion.
 
+use std::ops::{ControlFlow, Range};
+
+use rayon::prelude::*;
+
 use super::Digraph;
-use super::trim::Trimmed;
+use super::poll::Poll;
+use super::trim::{Trimmed, VertexSet};
 use crate::engine::{Control, EngineError};
 
 /// Set in a vertex' entry when its component has an edge inside.
 const RECURRENT: u32 = 1 << 31;
 
-/// Vertices visited between two looks at the cancel flag.
-const POLL_EVERY: u32 = 1 << 16;
+/// Set in the entry of each vertex of the core.
+const CORE: u32 = 1 << 30;
+
+/// Entries of trimmed vertices that one task writes.
+const ENTRIES_PER_TASK: usize = 1 << 16;
 
 /// The strongly connected components of a graph, in an order in which edges lead backward: when a component comes,
 /// all that can be reached from it have come before.
@@ -20,25 +28,17 @@ const POLL_EVERY: u32 = 1 << 16;
 /// and each row taken up where it was left. Eight bytes a vertex to keep, and up to eight more for the core's search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Components {
-    /// Component of each vertex, with the flag [`RECURRENT`].
+    /// Component of each vertex, with the flags [`RECURRENT`] and [`CORE`].
     of: Vec<u32>,
     /// The vertices, component by component.
     order: Vec<u32>,
     count: u32,
+    /// Where in `order` the recurrent components lie; all others are single vertices.
+    recurrent: Vec<Range<usize>>,
     /// Where in `order` the core ends and where each layer of trimmed vertices ends. No edge leads from a vertex of a
     /// layer to another of the same.
     layers: Vec<usize>,
 }
-
-/// A vertex on the path of the search.
-struct Frame {
-    vertex: u32,
-    /// Successors below this are done.
-    cursor: u32,
-}
-
-/// Set in a frame's vertex once an earlier vertex of the path was reached from it.
-const NOT_ROOT: u32 = 1 << 31;
 
 impl Components {
     /// Finds the components.
@@ -52,38 +52,45 @@ impl Components {
         assert!(graph.vertices() <= 1 << 30, "indices of vertices leave room for flags");
         let Trimmed { core, mut order, layers } = Trimmed::of(graph, control)?;
         let (searched, trimmed) = order.split_at_mut(layers[0]);
-        let (mut of, core_components) = search(graph, core.iter(), searched, control)?;
-        for (vertex, component) in trimmed.iter().zip(core_components..) {
-            of[*vertex as usize] = component;
-        }
-        let count = core_components + trimmed.len() as u32;
-        let mut components = Self { of, order, count, layers };
-        components.mark_recurrent(graph);
-        Ok(components)
-    }
-
-    fn mark_recurrent<G: Digraph + ?Sized>(&mut self, graph: &G) {
-        let of = &mut self.of;
-        let mut rest = &self.order[..self.layers[0]];
-        while let Some(&first) = rest.first() {
-            let component = of[first as usize];
-            let size = rest.iter().take_while(|&&vertex| of[vertex as usize] == component).count();
-            let (members, others) = rest.split_at(size);
-            if size > 1 || graph.has_edge(first, first) {
-                for &vertex in members {
-                    of[vertex as usize] |= RECURRENT;
+        let Found { mut of, count, recurrent } = search(graph, core, searched, control)?;
+        let ends: Vec<usize> = layers.iter().map(|end| end - layers[0]).collect();
+        of.par_chunks_mut(ENTRIES_PER_TASK).enumerate().for_each(|(task, of)| {
+            let first = (task * ENTRIES_PER_TASK) as u32;
+            let end = first + of.len() as u32;
+            for ends in ends.windows(2) {
+                // the vertices of a layer increase
+                let layer = &trimmed[ends[0]..ends[1]];
+                let from = layer.partition_point(|&vertex| vertex < first);
+                let of_task = layer[from..].iter().take_while(|&&vertex| vertex < end);
+                for (vertex, component) in of_task.zip(count + (ends[0] + from) as u32..) {
+                    of[(vertex - first) as usize] = component;
                 }
             }
-            rest = others;
-        }
+        });
+        let count = count + trimmed.len() as u32;
+        Ok(Self { of, order, count, recurrent, layers })
     }
 
     /// The components of the core by number, each with its vertices.
-    pub(super) fn core(&self) -> impl Iterator<Item = &[u32]> {
-        self.order[..self.layers[0]].chunk_by(|&a, &b| self.of[a as usize] == self.of[b as usize])
+    pub(super) fn core(&self) -> impl DoubleEndedIterator<Item = &[u32]> {
+        let ends = |number: usize| {
+            let before = if number == 0 { 0 } else { self.recurrent[number - 1].end };
+            let next = self.recurrent.get(number);
+            (&self.order[before..next.map_or(self.layers[0], |next| next.start)], next)
+        };
+        (0..=self.recurrent.len()).flat_map(move |number| {
+            let (single, next) = ends(number);
+            single.chunks(1).chain(next.map(|range| &self.order[range.clone()]))
+        })
     }
 
-    /// The trimmed vertices, layer by layer: edges lead to the core and to layers that came before.
+    /// The components with an edge inside by number, each with its vertices.
+    pub(super) fn recurrent(&self) -> impl Iterator<Item = &[u32]> {
+        self.recurrent.iter().map(|range| &self.order[range.clone()])
+    }
+
+    /// The trimmed vertices, layer by layer, each in increasing order: edges lead to the core and to layers that came
+    /// before.
     pub(super) fn layers(&self) -> impl Iterator<Item = &[u32]> {
         self.layers.windows(2).map(|ends| &self.order[ends[0]..ends[1]])
     }
@@ -95,7 +102,7 @@ impl Components {
 
     /// The component of a vertex, in `0..count()`; no edge leads to a component of a higher number.
     pub fn component(&self, vertex: u32) -> u32 {
-        self.of[vertex as usize] & !RECURRENT
+        self.of[vertex as usize] & !(RECURRENT | CORE)
     }
 
     /// Whether the vertex lies on a cycle.
@@ -105,86 +112,103 @@ impl Components {
 
     /// The components by number, each with its vertices.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u32]> {
-        self.order.chunk_by(|&a, &b| self.of[a as usize] == self.of[b as usize])
+        self.core().chain(self.order[self.layers[0]..].chunks(1))
     }
 }
 
-/// Finds the components of a set of `vertices` that no edge leaves, and writes them into `order`, one after the other.
-/// Returns each vertex' component and their number.
+/// A vertex on the path of the search.
+struct Frame {
+    vertex: u32,
+    /// The successor to which the path goes on; those before it are done.
+    next: u32,
+}
+
+/// The components of a core.
+struct Found {
+    /// Of its vertices, the component and [`CORE`], with [`RECURRENT`] where it has an edge inside.
+    of: Vec<u32>,
+    count: u32,
+    /// Where in the order of vertices the recurrent components lie.
+    recurrent: Vec<Range<usize>>,
+}
+
+/// Finds the components of a set of vertices that no edge leaves, and writes them into `order`, one after the other.
+///
+/// The next successor to go to is sought in the set of vertices not yet seen, 64 at a time; the rows are read through
+/// only once, when a vertex is left.
 fn search<G: Digraph + ?Sized>(
     graph: &G,
-    vertices: impl Iterator<Item = u32>,
+    core: VertexSet,
     order: &mut [u32],
     control: &Control,
-) -> Result<(Vec<u32>, u32), EngineError> {
-    // While searching, `index` is 0 for what was not seen, then the smallest number on the path that is known to be
-    // reachable, then (counted down from above all those) the component.
+) -> Result<Found, EngineError> {
+    // Of a vertex on the path its number, of one left behind the smallest number on the path that is known to be
+    // reachable, until its component is known, which with its flag is larger than all of them.
     let mut index = vec![0u32; graph.vertices() as usize];
-    let last = order.len() as u32;
     // Two stacks that never overlap: from the front, vertices whose component is still open; from the back, vertices in
     // the order in which components were closed.
-    let (mut open, mut closed) = (0, order.len());
+    let (all, mut open, mut closed) = (order.len(), 0, order.len());
     let mut path: Vec<Frame> = Vec::new();
-    let (mut next_index, mut next_component) = (1u32, last);
-    let mut until_poll = POLL_EVERY;
-
-    for start in vertices {
-        if index[start as usize] != 0 {
-            continue;
-        }
-        let mut frame = Frame { vertex: start, cursor: 0 };
-        index[start as usize] = next_index;
+    let (mut next_index, mut count) = (0u32, 0u32);
+    let mut recurrent: Vec<Range<usize>> = Vec::new();
+    let mut poll = Poll::new(control);
+    let mut unseen = core;
+    let mut start = 0;
+    while let Some(vertex) = unseen.next(start) {
+        start = vertex;
+        let mut frame = Frame { vertex, next: 0 };
+        unseen.remove(vertex);
+        index[vertex as usize] = next_index;
         next_index += 1;
-        'path: loop {
-            let vertex = frame.vertex & !NOT_ROOT;
-            let mut low = index[vertex as usize];
-            let mut run = graph.successors(vertex, frame.cursor);
-            while !run.is_empty() {
-                for successor in run.clone() {
-                    let seen = index[successor as usize];
-                    if seen == 0 {
-                        // the successor is looked at again when the search comes back
-                        frame.cursor = successor;
-                        index[vertex as usize] = low;
-                        path.push(frame);
-                        frame = Frame { vertex: successor, cursor: 0 };
-                        index[successor as usize] = next_index;
-                        next_index += 1;
-                        until_poll -= 1;
-                        if until_poll == 0 {
-                            control.check()?;
-                            control.report("recurrence", 1.0 - closed as f64 / f64::from(last));
-                            until_poll = POLL_EVERY;
-                        }
-                        continue 'path;
-                    }
-                    if seen < low {
-                        low = seen;
-                        frame.vertex |= NOT_ROOT;
-                    }
-                }
-                run = graph.successors(vertex, run.end);
+        loop {
+            let Frame { vertex, next } = frame;
+            let unseen_of =
+                |rows| unseen.first_of(rows).map_or(ControlFlow::Continue(()), ControlFlow::Break);
+            if let ControlFlow::Break(next) = graph.try_for_each_rows(vertex, next, unseen_of) {
+                path.push(Frame { vertex, next });
+                frame = Frame { vertex: next, next: 0 };
+                unseen.remove(next);
+                index[next as usize] = next_index;
+                next_index += 1;
+                poll.after(1)?;
+                continue;
             }
-            if frame.vertex & NOT_ROOT == 0 {
-                // `vertex` and all open vertices numbered after it are one component
-                let mut size = 1;
-                while open > 0 && low <= index[order[open - 1] as usize] {
-                    open -= 1;
-                    closed -= 1;
-                    let member = order[open];
-                    order[closed] = member;
-                    index[member as usize] = next_component;
-                    size += 1;
+            let own = index[vertex as usize];
+            let (mut low, mut work) = (own, 0);
+            graph.for_each_rows(vertex, |rows| {
+                work += rows.cells();
+                for run in rows.runs() {
+                    let seen = &index[run.start as usize..run.end as usize];
+                    low = seen.iter().fold(low, |low, &seen| low.min(seen));
                 }
-                closed -= 1;
-                order[closed] = vertex;
-                index[vertex as usize] = next_component;
-                next_index -= size;
-                next_component -= 1;
-            } else {
+            });
+            if low < own {
                 index[vertex as usize] = low;
                 order[open] = vertex;
                 open += 1;
+            } else {
+                // `vertex` and all open vertices that were seen after it are one component
+                let end = closed;
+                while open > 0 && own <= index[order[open - 1] as usize] {
+                    open -= 1;
+                    closed -= 1;
+                    order[closed] = order[open];
+                }
+                closed -= 1;
+                order[closed] = vertex;
+                let mut entry = count | CORE;
+                if end - closed > 1 || graph.has_edge(vertex, vertex) {
+                    entry |= RECURRENT;
+                    recurrent.push(all - end..all - closed);
+                }
+                for &member in &order[closed..end] {
+                    index[member as usize] = entry;
+                }
+                next_index -= (end - closed) as u32;
+                count += 1;
+            }
+            if poll.after(work)? {
+                control.report("recurrence", 1.0 - closed as f64 / all as f64);
             }
             match path.pop() {
                 Some(parent) => frame = parent,
@@ -193,11 +217,7 @@ fn search<G: Digraph + ?Sized>(
         }
     }
     order.reverse();
-    for vertex in order {
-        let component = &mut index[*vertex as usize];
-        *component = last - *component;
-    }
-    Ok((index, last - next_component))
+    Ok(Found { of: index, count, recurrent })
 }
 
 #[cfg(test)]

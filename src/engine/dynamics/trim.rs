@@ -1,10 +1,14 @@
 //! Vertices to which no cycle leads.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
 use super::Digraph;
+use super::poll::Poll;
+use crate::engine::grid::Rows;
 use crate::engine::{Control, EngineError};
 
 /// Another round is worth its cost while it trims one vertex in so many: a round looks at all edges that are left, as
@@ -32,27 +36,36 @@ impl VertexSet {
         Self { words }
     }
 
-    /// No vertex of `0..count`.
-    pub(super) fn none(count: u32) -> Self {
-        Self { words: vec![0; (count as usize).div_ceil(64)] }
+    /// Takes a vertex out.
+    #[inline]
+    pub(super) fn remove(&mut self, vertex: u32) {
+        self.words[vertex as usize / 64] &= !(1 << (vertex % 64));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.words.par_iter().map(|word| word.count_ones() as usize).sum()
+    /// The first vertex that is in it, of those that are at least `from`.
+    pub(super) fn next(&self, from: u32) -> Option<u32> {
+        let first = from as usize / 64;
+        let kept = |(number, &word): (usize, &u64)| {
+            if number == first { word & u64::MAX << (from % 64) } else { word }
+        };
+        let (number, word) = self
+            .words
+            .iter()
+            .enumerate()
+            .skip(first)
+            .map(|at| (at.0, kept(at)))
+            .find(|&(_, word)| word != 0)?;
+        Some(number as u32 * 64 + word.trailing_zeros())
     }
 
-    pub(super) fn insert(&mut self, vertex: u32) {
-        self.words[vertex as usize / 64] |= 1 << (vertex % 64);
-    }
-
-    /// Whether any of a run of vertices is in it.
-    pub(super) fn meets(&self, run: &std::ops::Range<u32>) -> bool {
-        masks(run).any(|(word, mask)| self.words[word] & mask != 0)
-    }
-
-    /// The vertices, in increasing order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.words.iter().zip(0..).flat_map(|(&word, number)| bits(word, number))
+    /// The first vertex of some runs that is in it.
+    #[inline]
+    pub(super) fn first_of(&self, rows: Rows<u32>) -> Option<u32> {
+        let first = try_for_each_word(rows, |number, mask| match self.words[number] & mask {
+            0 => ControlFlow::Continue(()),
+            found => ControlFlow::Break(number as u32 * 64 + found.trailing_zeros()),
+        });
+        first.break_value()
     }
 }
 
@@ -63,20 +76,28 @@ fn bits(word: u64, number: u32) -> impl Iterator<Item = u32> {
         .map(move |word| number * 64 + word.trailing_zeros())
 }
 
-/// The words of a set in which a run of vertices lies, and its bits in each.
-fn masks(run: &std::ops::Range<u32>) -> impl Iterator<Item = (usize, u64)> {
-    let (start, last) = (run.start, run.end.wrapping_sub(1));
-    let words = start / 64..if run.is_empty() { start / 64 } else { last / 64 + 1 };
-    words.map(move |word| {
-        let mut mask = u64::MAX;
-        if word == start / 64 {
-            mask &= u64::MAX << (start % 64);
+/// Calls `visit` with the number of each word of a set in which some runs of vertices lie, and their bits in it, until it
+/// breaks off.
+#[inline]
+fn try_for_each_word<B>(
+    rows: Rows<u32>,
+    mut visit: impl FnMut(usize, u64) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let Rows { mut start, length, stride, count } = rows;
+    for _ in 0..count {
+        let last = start + (length - 1);
+        let (from, to) = (start as usize / 64, last as usize / 64);
+        let (after, before) = (u64::MAX << (start % 64), u64::MAX >> (63 - last % 64));
+        if from == to {
+            visit(from, after & before)?;
+        } else {
+            visit(from, after)?;
+            (from + 1..to).try_for_each(|number| visit(number, u64::MAX))?;
+            visit(to, before)?;
         }
-        if word == last / 64 {
-            mask &= u64::MAX >> (63 - last % 64);
-        }
-        (word as usize, mask)
-    })
+        start += stride;
+    }
+    ControlFlow::Continue(())
 }
 
 /// The vertices of a graph, cut into a core that maps into itself and layers before it.
@@ -100,12 +121,7 @@ impl Trimmed {
         let mut layers = vec![end];
         loop {
             let image = image(graph, &core, control)?;
-            let left = image.len();
-            let trimmed = core.words.iter().zip(&image.words).zip(0..);
-            let vertices = trimmed.flat_map(|((&before, &after), number)| bits(before & !after, number));
-            for (place, vertex) in order[left..end].iter_mut().zip(vertices) {
-                *place = vertex;
-            }
+            let left = end - core.write_without(&image, &mut order[..end]);
             let before = std::mem::replace(&mut end, left);
             core = image;
             if left < before {
@@ -127,24 +143,54 @@ fn image<G: Digraph + ?Sized>(
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
     let image: Vec<AtomicU64> = set.words.iter().map(|_| AtomicU64::new(0)).collect();
-    set.words.par_chunks(WORDS_PER_TASK).enumerate().for_each(|(task, words)| {
-        if control.check().is_err() {
-            return;
+    let mark = |number: usize, mask| {
+        if image[number].load(Ordering::Relaxed) & mask != mask {
+            image[number].fetch_or(mask, Ordering::Relaxed);
         }
+        ControlFlow::<Infallible>::Continue(())
+    };
+    set.words.par_chunks(WORDS_PER_TASK).enumerate().try_for_each(|(task, words)| {
+        control.check()?;
+        let mut poll = Poll::new(control);
         for (&word, number) in words.iter().zip((task * WORDS_PER_TASK) as u32..) {
             for vertex in bits(word, number) {
-                graph.for_each_run(vertex, |run| {
-                    for (word, mask) in masks(&run) {
-                        if image[word].load(Ordering::Relaxed) & mask != mask {
-                            image[word].fetch_or(mask, Ordering::Relaxed);
-                        }
-                    }
+                let mut work = 0;
+                graph.for_each_rows(vertex, |rows| {
+                    work += u64::from(rows.count) * u64::from(rows.length / 64 + 1);
+                    let _ = try_for_each_word(rows, mark);
                 });
+                poll.after(work)?;
             }
         }
-    });
-    control.check()?;
+        Ok(())
+    })?;
     Ok(VertexSet { words: image.into_iter().map(AtomicU64::into_inner).collect() })
+}
+
+impl VertexSet {
+    /// Writes the vertices that are not in a subset to the end of `places`, in increasing order; returns their number.
+    fn write_without(&self, subset: &Self, places: &mut [u32]) -> usize {
+        let chunks = || self.words.par_chunks(WORDS_PER_TASK).zip(subset.words.par_chunks(WORDS_PER_TASK));
+        let differences = |(all, some): (&'_ [u64], &'_ [u64])| {
+            let difference = |(all, some): (&u64, &u64)| (all & !some).count_ones() as usize;
+            all.iter().zip(some).map(difference).sum()
+        };
+        let counts: Vec<usize> = chunks().map(differences).collect();
+        let count = counts.iter().sum();
+        let (_, mut rest) = places.split_at_mut(places.len() - count);
+        let mut parts = Vec::with_capacity(counts.len());
+        for count in counts {
+            let (part, after) = rest.split_at_mut(count);
+            parts.push(part);
+            rest = after;
+        }
+        chunks().zip(parts).enumerate().for_each(|(task, ((all, some), part))| {
+            let words = all.iter().zip(some).zip((task * WORDS_PER_TASK) as u32..);
+            let vertices = words.flat_map(|((all, some), number)| bits(all & !some, number));
+            part.iter_mut().zip(vertices).for_each(|(place, vertex)| *place = vertex);
+        });
+        count
+    }
 }
 
 #[cfg(test)]
@@ -152,20 +198,28 @@ mod tests {
     use super::*;
     use crate::engine::dynamics::ExplicitGraph;
 
+    fn members(set: &VertexSet) -> Vec<u32> {
+        set.words.iter().zip(0..).flat_map(|(&word, number)| bits(word, number)).collect()
+    }
+
     #[test]
-    fn a_run_is_the_same_in_words() {
-        for run in [3..4, 0..64, 60..70, 64..128, 1..200, 5..5] {
-            let mut set = VertexSet::none(256);
-            run.clone().for_each(|vertex| set.insert(vertex));
+    fn rows_are_the_same_in_words() {
+        for (start, length, stride, count) in
+            [(3, 1, 9, 1), (0, 64, 64, 2), (60, 10, 20, 5), (64, 64, 1, 1), (1, 199, 0, 1), (5, 3, 64, 3)]
+        {
+            let rows = Rows { start, length, stride, count };
             let mut words = [0; 4];
-            masks(&run).for_each(|(word, mask)| words[word] = mask);
-            assert_eq!(set.words, words, "{run:?}");
-            assert_eq!(set.iter().collect::<Vec<_>>(), run.clone().collect::<Vec<_>>());
-            assert_eq!(set.len(), run.len());
-            assert_eq!(set.meets(&(0..256)), !run.is_empty());
-            assert!(!set.meets(&(210..256)));
+            let _ = try_for_each_word(rows, |number, mask| {
+                words[number] |= mask;
+                ControlFlow::<Infallible>::Continue(())
+            });
+            let set = VertexSet { words: words.to_vec() };
+            assert_eq!(members(&set), rows.runs().flatten().collect::<Vec<_>>(), "{rows:?}");
+            assert_eq!(VertexSet::all(256).first_of(rows), Some(start));
+            let after = VertexSet { words: [u64::MAX << start << 1, 0, 0, 0].to_vec() };
+            assert_eq!(after.first_of(rows), rows.runs().flatten().find(|&vertex| vertex > start));
         }
-        assert_eq!(VertexSet::all(70).len(), 70);
+        assert_eq!(members(&VertexSet::all(70)).len(), 70);
     }
 
     #[test]
@@ -173,7 +227,7 @@ mod tests {
         // 0 → 1 → 2 ⇄ 3 → 4, and 5 alone
         let graph = ExplicitGraph::new(6, &[(0, 1), (1, 2), (2, 3), (3, 2), (3, 4)]);
         let Trimmed { core, order, layers } = Trimmed::of(&graph, &Control::default()).unwrap();
-        assert_eq!(core.iter().collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(members(&core), [2, 3, 4]);
         assert_eq!((&order[3..], layers), (&[1, 0, 5][..], vec![3, 4, 6]));
     }
 }

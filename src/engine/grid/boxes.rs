@@ -3,9 +3,52 @@
 //! Cells of a box that differ in the last coordinate alone are a run of consecutive keys, so a box is enumerated run by
 //! run. Coordinates are compared in place: masked, but not shifted.
 
-use std::ops::Range;
+use std::convert::Infallible;
+use std::ops::{ControlFlow, Range};
 
 use super::Level;
+
+/// Runs of cells of one length, at equal distances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows<T> {
+    /// First cell of the first run.
+    pub start: T,
+    /// Cells of each run, at least one.
+    pub length: T,
+    /// From the start of a run to that of the next.
+    pub stride: T,
+    /// Number of runs, at least one.
+    pub count: T,
+}
+
+impl Rows<u64> {
+    #[inline]
+    fn runs(self) -> impl Iterator<Item = Range<u64>> {
+        let Self { start, length, stride, count } = self;
+        (0..count).map(move |row| start + row * stride..start + row * stride + length)
+    }
+}
+
+impl Rows<u32> {
+    /// One run, which must not be empty.
+    #[inline]
+    pub fn one(run: Range<u32>) -> Self {
+        Self { start: run.start, length: run.end - run.start, stride: 0, count: 1 }
+    }
+
+    /// Run by run.
+    #[inline]
+    pub fn runs(self) -> impl Iterator<Item = Range<u32>> {
+        let Self { start, length, stride, count } = self;
+        (0..count).map(move |row| start + row * stride..start + row * stride + length)
+    }
+
+    /// Number of cells.
+    #[inline]
+    pub fn cells(self) -> u64 {
+        u64::from(self.length) * u64::from(self.count)
+    }
+}
 
 impl Level {
     /// Whether a box goes on across the ends of a periodic axis.
@@ -37,33 +80,57 @@ impl Level {
             .product()
     }
 
-    /// Calls `visit` with each run of cells of a box that goes across no ends.
+    /// Calls `visit` with the runs of cells of a box that goes across no ends, in increasing order and as many as lie at
+    /// equal distances at once, until it breaks off. Begins with the run in which `from` lies, one of the box' cells.
     #[inline]
-    pub(in crate::engine) fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(Range<u64>)) {
+    pub(in crate::engine) fn try_for_each_rows<B>(
+        &self,
+        first: u64,
+        last: u64,
+        from: u64,
+        mut visit: impl FnMut(Rows<u64>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let dimension = self.dimension();
-        let length = ((last - first) & self.mask(dimension - 1)) + 1;
-        let mut start = first;
+        let fast = self.mask(dimension - 1);
+        let length = ((last - first) & fast) + 1;
         if dimension == 1 {
-            return visit(start..start + length);
+            return visit(Rows { start: first, length, stride: length, count: 1 });
         }
         let inner = self.mask(dimension - 2);
-        let step = inner & inner.wrapping_neg();
-        let rows = ((last & inner) - (first & inner)) >> inner.trailing_zeros().min(63);
+        let (stride, shift) = (fast + 1, (fast + 1).trailing_zeros());
+        let mut start = from & !fast | first & fast;
         loop {
-            for row in 0..=rows {
-                let start = start + row * step;
-                visit(start..start + length);
-            }
+            let count = (((last & inner) - (start & inner)) >> shift) + 1;
+            visit(Rows { start, length, stride, count })?;
             // one further along the last of the slower axes that allows it
             let Some(axis) =
                 (0..dimension - 2).rev().find(|&axis| start & self.mask(axis) < last & self.mask(axis))
             else {
-                return;
+                return ControlFlow::Continue(());
             };
-            let mask = self.mask(axis);
-            let unit = mask & mask.wrapping_neg();
-            start = ((start & !(unit - 1)) + unit) | first & (unit - 1);
+            let faster = (1 << self.mask(axis).trailing_zeros()) - 1;
+            start = ((start & !faster) + faster + 1) | first & faster;
         }
+    }
+
+    /// Calls `visit` with each run of cells of a box that goes across no ends.
+    #[inline]
+    pub(in crate::engine) fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(Range<u64>)) {
+        let visit = |rows: Rows<u64>| {
+            rows.runs().for_each(&mut visit);
+            ControlFlow::<Infallible>::Continue(())
+        };
+        let _ = self.try_for_each_rows(first, last, first, visit);
+    }
+
+    /// Whether a cell lies in a box.
+    #[inline]
+    pub(in crate::engine) fn holds(&self, first: u64, last: u64, cell: u64) -> bool {
+        (0..self.dimension()).all(|axis| {
+            let mask = self.mask(axis);
+            let (first, last, at) = (first & mask, last & mask, cell & mask);
+            if first <= last { first <= at && at <= last } else { first <= at || at <= last }
+        })
     }
 
     /// The first run of a box, of its cells that are at least `from`; empty if there are none.
@@ -118,7 +185,8 @@ impl Level {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::engine::grid::{Level, Rect};
+    use super::*;
+    use crate::engine::grid::Rect;
 
     proptest! {
         #[test]
@@ -156,7 +224,19 @@ mod tests {
             for (first, last) in grid.split(first, last) {
                 prop_assert!(!grid.goes_across(first, last));
                 grid.for_each_run(first, last, |run| parts.extend(run));
+                for from in (first..=last).filter(|&from| grid.holds(first, last, from)).step_by(7) {
+                    let mut rest: Vec<u64> = Vec::new();
+                    let visit = |rows: Rows<u64>| {
+                        rows.runs().for_each(|run| rest.extend(run));
+                        ControlFlow::<()>::Continue(())
+                    };
+                    prop_assert!(grid.try_for_each_rows(first, last, from, visit).is_continue());
+                    let run = grid.next_run(first, last, from & !grid.mask(dimension - 1));
+                    let all = (run.start..=last).filter(|&cell| grid.holds(first, last, cell));
+                    prop_assert_eq!(rest, all.collect::<Vec<_>>());
+                }
             }
+            prop_assert!((0..grid.cells()).all(|cell| grid.holds(first, last, cell) == inside(&cell)));
             parts.sort_unstable();
             prop_assert_eq!(parts, expected);
         }

@@ -22,8 +22,12 @@ pub struct Level {
     bits: [u32; MAX_DIMENSION],
     /// Position of each axis' lowest bit in a cell's key.
     shift: [u32; MAX_DIMENSION],
+    /// The bits of a key that hold each axis' coordinate.
+    masks: [u64; MAX_DIMENSION],
     /// Axes whose ends are one and the same.
     periodic: [bool; MAX_DIMENSION],
+    /// Whether there are any.
+    is_periodic: bool,
 }
 
 /// The cells that meet a box: the box of cells between two corners.
@@ -56,7 +60,15 @@ impl Level {
             }
         }
         let none = [0; MAX_DIMENSION];
-        let mut level = Self { domain, depth, bits: none, shift: none, periodic: [false; MAX_DIMENSION] };
+        let mut level = Self {
+            domain,
+            depth,
+            bits: none,
+            shift: none,
+            masks: [0; MAX_DIMENSION],
+            periodic: [false; MAX_DIMENSION],
+            is_periodic: false,
+        };
         level.lay_out();
         Ok(level)
     }
@@ -68,6 +80,7 @@ impl Level {
         for axis in (0..dimension).rev() {
             self.bits[axis] = (self.depth + dimension as u32 - 1 - axis as u32) / dimension as u32;
             self.shift[axis] = below;
+            self.masks[axis] = u64::from(self.cells_along(axis) - 1) << below;
             below += self.bits[axis];
         }
     }
@@ -80,12 +93,14 @@ impl Level {
     pub fn with_periodic_axes(mut self, periodic: &[bool]) -> Self {
         assert_eq!(periodic.len(), self.dimension(), "one flag for each axis");
         self.periodic[..periodic.len()].copy_from_slice(periodic);
+        self.is_periodic = periodic.contains(&true);
         self
     }
 
     /// Whether the two ends of any axis are glued together.
+    #[inline]
     pub(super) fn has_periodic_axes(&self) -> bool {
-        self.periodic[..self.dimension()].contains(&true)
+        self.is_periodic
     }
 
     /// Whether the two ends of an axis are glued together.
@@ -99,6 +114,7 @@ impl Level {
     }
 
     /// Number of axes.
+    #[inline]
     pub fn dimension(&self) -> usize {
         self.domain.dimension()
     }
@@ -118,10 +134,11 @@ impl Level {
     /// # Errors
     /// [`EngineError::TooDeep`].
     pub fn at_depth(&self, depth: u32) -> Result<Self, EngineError> {
-        Ok(Self { periodic: self.periodic, ..Self::new(self.domain, depth)? })
+        Ok(Self { periodic: self.periodic, is_periodic: self.is_periodic, ..Self::new(self.domain, depth)? })
     }
 
     /// Number of cells along an axis.
+    #[inline]
     pub fn cells_along(&self, axis: usize) -> u32 {
         1 << self.bits[axis]
     }
@@ -134,7 +151,7 @@ impl Level {
     /// The bits of a cell's key that hold its coordinate along an axis.
     #[inline]
     pub fn mask(&self, axis: usize) -> u64 {
-        u64::from(self.cells_along(axis) - 1) << self.shift[axis]
+        self.masks[axis]
     }
 
     /// A cell's coordinate along an axis, in `0..cells_along(axis)`.

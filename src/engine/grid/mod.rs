@@ -10,6 +10,7 @@ mod rect;
 mod uniform;
 
 pub use adaptive::{AdaptiveGrid, CellSet};
+pub use boxes::Rows;
 pub use level::{Cover, Level};
 pub use rect::Rect;
 pub use uniform::UniformGrid;

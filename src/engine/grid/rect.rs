@@ -33,16 +33,19 @@ impl Rect {
     }
 
     /// Number of axes.
+    #[inline]
     pub fn dimension(&self) -> usize {
         self.dimension
     }
 
     /// Lower end along each axis.
+    #[inline]
     pub fn lower(&self) -> &[f64] {
         &self.lower[..self.dimension]
     }
 
     /// Upper end along each axis.
+    #[inline]
     pub fn upper(&self) -> &[f64] {
         &self.upper[..self.dimension]
     }

@@ -1,8 +1,8 @@
 //! The uniform grid: all cells at one depth.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use super::{Cover, Level, MAX_SUBDIVISIONS, Rect};
+use super::{Cover, Level, MAX_SUBDIVISIONS, Rect, Rows};
 use crate::engine::EngineError;
 
 /// A [`Level`] with few enough cells to hold something of each, numbered in 32 bits.
@@ -103,18 +103,33 @@ impl UniformGrid {
         self.level.cover(image)
     }
 
-    /// Calls `visit` with each run of cells of a box, in increasing order.
+    /// Calls `visit` with the runs of cells of a box, in increasing order, until it breaks off. Begins with the run in
+    /// which `from` lies, if that is one of the box' cells.
     #[inline]
-    pub(in crate::engine) fn for_each_run(&self, first: u32, last: u32, mut visit: impl FnMut(Range<u32>)) {
+    pub(in crate::engine) fn try_for_each_rows<B>(
+        &self,
+        first: u32,
+        last: u32,
+        from: u32,
+        mut visit: impl FnMut(Rows<u32>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let (first, last) = (first.into(), last.into());
         if !self.level.goes_across(first, last) {
-            return self.level.for_each_run(first, last, |run| visit(run.start as u32..run.end as u32));
+            let narrow = |rows: Rows<u64>| Rows {
+                start: rows.start as u32,
+                length: rows.length as u32,
+                stride: rows.stride as u32,
+                count: rows.count as u32,
+            };
+            let from = first.max(from.into());
+            return self.level.try_for_each_rows(first, last, from, |rows| visit(narrow(rows)));
         }
-        let mut run = self.level.next_run(first, last, 0);
+        let mut run = self.next_run(first as u32, last as u32, from);
         while !run.is_empty() {
-            visit(run.start as u32..run.end as u32);
-            run = self.level.next_run(first, last, run.end);
+            visit(Rows::one(run.clone()))?;
+            run = self.next_run(first as u32, last as u32, run.end);
         }
+        ControlFlow::Continue(())
     }
 
     /// The first run of a box, of its cells that are at least `from`; empty if there are none.
