@@ -217,7 +217,10 @@ mod tests {
             assert_eq!(members(&set), rows.runs().flatten().collect::<Vec<_>>(), "{rows:?}");
             assert_eq!(VertexSet::all(256).first_of(rows), Some(start));
             let after = VertexSet { words: [u64::MAX << start << 1, 0, 0, 0].to_vec() };
-            assert_eq!(after.first_of(rows), rows.runs().flatten().find(|&vertex| vertex > start));
+            assert_eq!(
+                after.first_of(rows),
+                rows.runs().flatten().find(|&vertex| vertex > start && vertex < 64)
+            );
         }
         assert_eq!(members(&VertexSet::all(70)).len(), 70);
     }
