@@ -40,34 +40,58 @@ pub struct DeepImage {
 /// Set in the last key of the image of a cell that recurs on its own level.
 const RECURS: u64 = 1 << 63;
 
-const EXITS: u64 = 1 << 63;
-const UNKNOWN: u64 = 1 << 62;
-const EMPTY: u64 = 1 << 61;
-const KEY: u64 = EMPTY - 1;
+const KEY: u64 = DeepImage::EMPTY - 1;
 
 impl DeepImage {
+    /// Set in the first key where the image leaves the domain.
+    pub(super) const EXITS: u64 = 1 << 63;
+    /// Set in the first key where nothing is known.
+    pub(super) const UNKNOWN: u64 = 1 << 62;
+    /// Set in the first key where there is no cell in the image.
+    pub(super) const EMPTY: u64 = 1 << 61;
+
     /// Of a cell where nothing is known: in compatible mode it is sent nowhere.
     pub(super) fn unknown(mode: Mode) -> Self {
-        let unknown = if mode == Mode::Full { UNKNOWN } else { 0 };
-        Self { first: unknown | EMPTY, last: 0 }
+        let unknown = if mode == Mode::Full { Self::UNKNOWN } else { 0 };
+        Self { first: unknown | Self::EMPTY, last: 0 }
+    }
+
+    /// Between two keys, the first of which has [`Self::EXITS`] and [`Self::EMPTY`] set where that is so; with the flags of
+    /// what is wrong with it.
+    #[inline]
+    pub(super) fn flagged((first, last): (u64, u64), flaws: u64, mode: Mode) -> Self {
+        let exits = if mode == Mode::Full { Self::EXITS } else { 0 };
+        if flaws & Self::UNKNOWN != 0 {
+            Self::unknown(mode)
+        } else if (first | flaws) & Self::EMPTY != 0 {
+            Self { first: Self::EMPTY | exits, last: 0 }
+        } else {
+            Self { first: first & (KEY | exits), last }
+        }
+    }
+
+    /// First key with its flags, and last key.
+    pub(super) fn parts(self) -> (u64, u64) {
+        (self.first, self.last)
     }
 
     pub(super) fn new(cover: Cover, mode: Mode) -> Self {
-        let exits = if cover.exits && mode == Mode::Full { EXITS } else { 0 };
+        let exits = if cover.exits && mode == Mode::Full { DeepImage::EXITS } else { 0 };
         match cover.cells {
             Some((first, last)) => Self { first: first | exits, last },
-            None => Self { first: EMPTY | exits, last: 0 },
+            None => Self { first: DeepImage::EMPTY | exits, last: 0 },
         }
     }
 
     /// What it was made of; `None` if nothing is known.
     pub(super) fn cover(&self) -> Option<Cover> {
-        (self.first & UNKNOWN == 0).then(|| Cover { cells: self.cells(), exits: self.first & EXITS != 0 })
+        (self.first & DeepImage::UNKNOWN == 0)
+            .then(|| Cover { cells: self.cells(), exits: self.first & DeepImage::EXITS != 0 })
     }
 
     #[inline]
     fn cells(self) -> Option<(u64, u64)> {
-        (self.first & EMPTY == 0).then_some((self.first & KEY, self.last & KEY))
+        (self.first & DeepImage::EMPTY == 0).then_some((self.first & KEY, self.last & KEY))
     }
 
     /// The image of a cell that recurs on its own level.
@@ -127,12 +151,12 @@ impl AdaptiveMap {
 
     /// Whether the image of a cell leaves the domain (full mode; never in compatible mode).
     pub fn exits(&self, cell: u32) -> bool {
-        self.images[cell as usize].first & EXITS != 0
+        self.images[cell as usize].first & DeepImage::EXITS != 0
     }
 
     /// Whether nothing is known of the image of a cell.
     pub fn is_unknown(&self, cell: u32) -> bool {
-        self.images[cell as usize].first & UNKNOWN != 0
+        self.images[cell as usize].first & DeepImage::UNKNOWN != 0
     }
 
     /// Number of edges, those to *exit* and *unknown* not counted.
@@ -186,6 +210,6 @@ impl Digraph for AdaptiveMap {
     }
 
     fn escapes(&self, cell: u32) -> bool {
-        self.images[cell as usize].first & (EXITS | UNKNOWN) != 0
+        self.images[cell as usize].first & (DeepImage::EXITS | DeepImage::UNKNOWN) != 0
     }
 }

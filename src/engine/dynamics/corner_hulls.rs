@@ -1,11 +1,14 @@
 //! Images of cells as hulls of the images of their corners, each corner evaluated once.
 
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
 use super::multivalued_map::{CELLS_PER_TASK, Image};
 use super::{CornerImages, Corners, Lattice, Rule, Widening};
-use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
+use crate::engine::grid::{Level, MAX_DIMENSION, Meeting, UniformGrid, larger, smaller};
 use crate::engine::{Control, EngineError, Mode};
 
 /// Vertices whose images are held in memory at once: as many as stay in a processor's cache.
@@ -25,7 +28,13 @@ pub(super) fn corner_images<const D: usize>(
     let hyperplanes: [Vec<f64>; D] = std::array::from_fn(|axis| {
         (0..=grid.cells_along(axis)).map(|index| grid.hyperplane(axis, index)).collect()
     });
-    let by: [f64; D] = std::array::from_fn(|axis| widening.along(grid.level(), axis));
+    let seen = Seen {
+        map,
+        ends: ends(grid.level(), widening, grid.level()),
+        mode,
+        control,
+        arch: pulp::Arch::new(),
+    };
     let mut images = vec![Image::unknown(mode); grid.cells() as usize];
     // A slab is all vertices (or cells) with one coordinate along the first axis.
     let slab_vertices: usize = hyperplanes[1..].iter().map(Vec::len).product();
@@ -35,7 +44,7 @@ pub(super) fn corner_images<const D: usize>(
     for (block, images) in images.chunks_mut(slabs_at_once * slab_cells).enumerate() {
         let first_slab = block * slabs_at_once;
         let cell_slabs = images.len() / slab_cells;
-        corners.advance(&hyperplanes, first_slab, cell_slabs + 1, slab_vertices, map, control);
+        corners.advance(&hyperplanes, first_slab, cell_slabs + 1, slab_vertices, &seen);
         control.check()?;
         let first_cell = first_slab * slab_cells;
         let (strides, corners) = (strides(grid), &corners);
@@ -44,20 +53,43 @@ pub(super) fn corner_images<const D: usize>(
         let rows_per_task = (CELLS_PER_TASK / row).max(1);
         images.par_chunks_mut(rows_per_task * row).enumerate().for_each(|(task, images)| {
             let first_cell = first_cell + task * rows_per_task * row;
+            let mut hulls = Row::default();
             for (images, cell) in images.chunks_exact_mut(row).zip((first_cell..).step_by(row)) {
                 let from = |axis| if axis == 0 { first_slab } else { 0 };
                 let lowest: usize = (0..D)
                     .map(|axis| (grid.coordinate(cell as u32, axis) as usize - from(axis)) * strides[axis])
                     .sum();
-                corners.hulls(strides, by, lowest, mode, images.iter_mut(), |image, hull| {
-                    *image = Image::new(grid.level().cover_of_ends(&hull.lower, &hull.upper), mode);
-                });
+                let hulls = hulls.images(corners, strides, lowest, row, &seen);
+                images.iter_mut().zip(hulls).for_each(|(image, hull)| *image = Image::narrowed(hull));
             }
         });
         control.check()?;
         control.report("map", f64::from((first_cell + images.len()) as u32) / f64::from(grid.cells()));
     }
     Ok(images)
+}
+
+/// The map at the corners of cells, and how it is seen.
+struct Seen<'a, M, const D: usize> {
+    map: &'a M,
+    ends: [End; D],
+    mode: Mode,
+    control: &'a Control,
+    /// The instructions that the machine has.
+    arch: pulp::Arch,
+}
+
+/// How the ends of images along one axis are turned into cells.
+#[derive(Clone, Copy)]
+struct End {
+    meeting: Meeting,
+    /// What is added to an image on each side.
+    by: f64,
+}
+
+/// For images of cells of one level, in cells of another.
+fn ends<const D: usize>(level: &Level, widening: Widening<'_>, finest: &Level) -> [End; D] {
+    std::array::from_fn(|axis| End { meeting: finest.meeting(axis), by: widening.along(level, axis) })
 }
 
 /// How cells are sent to boxes: a map that is evaluated at their corners, and what is added to the hulls.
@@ -103,34 +135,34 @@ fn scattered<const D: usize, M: Corners>(
     control: &Control,
 ) -> Result<Vec<DeepImage>, EngineError> {
     let &CornerRule { map, widening, mode } = rule;
-    let by: [f64; D] = std::array::from_fn(|axis| widening.along(level, axis));
+    let seen = Seen { map, ends: ends(level, widening, finest), mode, control, arch: pulp::Arch::new() };
     let fast = level.mask(D - 1);
     let mut images = vec![DeepImage::unknown(mode); keys.len()];
     let tasks = keys.par_chunks(CELLS_PER_TASK).zip(images.par_chunks_mut(CELLS_PER_TASK));
     tasks.for_each(|(keys, mut images)| {
-        let mut corners = CornerBlock::<D>::default();
+        let (mut corners, mut hulls) = (CornerBlock::<D>::default(), Row::default());
+        let mut last = Vec::new();
         for row in keys.chunk_by(|a, b| a + 1 == *b && a | fast == b | fast) {
             if control.check().is_err() {
                 return;
             }
             let lowest: [u32; D] = std::array::from_fn(|axis| level.coordinate(row[0], axis));
-            let ends: [[f64; 2]; D] = std::array::from_fn(|axis| {
+            let sides: [[f64; 2]; D] = std::array::from_fn(|axis| {
                 [lowest[axis], lowest[axis] + 1].map(|index| level.hyperplane(axis, index))
             });
-            let last: Vec<f64> =
-                (0..=row.len() as u32).map(|index| level.hyperplane(D - 1, lowest[D - 1] + index)).collect();
+            last.clear();
+            last.extend((0..=row.len() as u32).map(|index| level.hyperplane(D - 1, lowest[D - 1] + index)));
             let axes: [&[f64]; D] =
                 std::array::from_fn(
-                    |axis| if axis == D - 1 { last.as_slice() } else { ends[axis].as_slice() },
+                    |axis| if axis == D - 1 { last.as_slice() } else { sides[axis].as_slice() },
                 );
-            corners.evaluate(&axes, map, control);
+            corners.of_row(&axes, &seen);
             let strides =
                 std::array::from_fn(|axis| if axis == D - 1 { 1 } else { last.len() << (D - 2 - axis) });
             let (of_row, rest) = images.split_at_mut(row.len());
             images = rest;
-            corners.hulls(strides, by, 0, mode, of_row.iter_mut(), |image, hull| {
-                *image = DeepImage::new(finest.cover_of_ends(&hull.lower, &hull.upper), mode);
-            });
+            let hulls = hulls.images(&corners, strides, 0, row.len(), &seen);
+            of_row.iter_mut().zip(hulls).for_each(|(image, hull)| *image = hull);
         }
     });
     control.check()?;
@@ -146,137 +178,257 @@ fn strides<const D: usize>(grid: &UniformGrid) -> [usize; D] {
     strides
 }
 
+/// Images of vertices, in cells: along each axis the first and the last that the widened image meets.
+///
+/// Held axis by axis, so that hulls of many cells are taken at once.
+struct Vertices<const D: usize> {
+    first: [Vec<f64>; D],
+    last: [Vec<f64>; D],
+    /// What is wrong with an image: the flags of the image of a cell that has this corner.
+    flaws: Vec<u64>,
+}
+
+impl<const D: usize> Default for Vertices<D> {
+    fn default() -> Self {
+        let none = || std::array::from_fn(|_| Vec::new());
+        Self { first: none(), last: none(), flaws: Vec::new() }
+    }
+}
+
+/// Part of the arrays of some vertices.
+struct Part<'a, const D: usize> {
+    first: [&'a mut [f64]; D],
+    last: [&'a mut [f64]; D],
+    flaws: &'a mut [u64],
+}
+
+impl<const D: usize> Vertices<D> {
+    fn resize(&mut self, vertices: usize) {
+        self.first.iter_mut().chain(&mut self.last).for_each(|ends| ends.resize(vertices, 0.0));
+        self.flaws.resize(vertices, 0);
+    }
+
+    /// Moves some of them to the front.
+    fn keep(&mut self, vertices: Range<usize>) {
+        for ends in self.first.iter_mut().chain(&mut self.last) {
+            ends.copy_within(vertices.clone(), 0);
+        }
+        self.flaws.copy_within(vertices, 0);
+    }
+
+    /// The vertices from `start` on, in parts of `length`.
+    fn parts(&mut self, start: usize, length: usize) -> Vec<Part<'_, D>> {
+        let mut first = self.first.each_mut().map(|ends| ends[start..].chunks_mut(length));
+        let mut last = self.last.each_mut().map(|ends| ends[start..].chunks_mut(length));
+        let part = |flaws| Part {
+            first: first.each_mut().map(|parts| parts.next().unwrap_or_default()),
+            last: last.each_mut().map(|parts| parts.next().unwrap_or_default()),
+            flaws,
+        };
+        self.flaws[start..].chunks_mut(length).map(part).collect()
+    }
+}
+
 /// Images of the corners in some slabs of vertices that follow each other.
-#[derive(Default)]
 struct CornerBlock<const D: usize> {
     slabs: usize,
-    lower: Vec<f64>,
-    upper: Vec<f64>,
-    trusted: Vec<bool>,
+    vertices: Vertices<D>,
+    positions: Positions,
+}
+
+impl<const D: usize> Default for CornerBlock<D> {
+    fn default() -> Self {
+        Self { slabs: 0, vertices: Vertices::default(), positions: Positions::default() }
+    }
 }
 
 impl<const D: usize> CornerBlock<D> {
     /// Moves on to the slabs `first..first + slabs`, of which the first is the last one of the block before (if any).
-    fn advance(
+    fn advance<M: Corners>(
         &mut self,
         hyperplanes: &[Vec<f64>; D],
         first: usize,
         slabs: usize,
         slab_vertices: usize,
-        map: &impl Corners,
-        control: &Control,
+        seen: &Seen<'_, M, D>,
     ) {
         let kept = usize::from(self.slabs > 0);
         if kept == 1 {
-            let last = (self.slabs - 1) * slab_vertices;
-            let end = self.slabs * slab_vertices;
-            self.lower.copy_within(last * D..end * D, 0);
-            self.upper.copy_within(last * D..end * D, 0);
-            self.trusted.copy_within(last..end, 0);
+            self.vertices.keep((self.slabs - 1) * slab_vertices..self.slabs * slab_vertices);
         }
         self.slabs = slabs;
-        self.lower.resize(slabs * slab_vertices * D, 0.0);
-        self.upper.resize(slabs * slab_vertices * D, 0.0);
-        self.trusted.resize(slabs * slab_vertices, true);
-        let fresh = kept * slab_vertices;
-        self.trusted[fresh..].fill(true);
+        self.vertices.resize(slabs * slab_vertices);
         let task_slabs = (VERTICES_PER_TASK / slab_vertices).max(1);
-        let task = task_slabs * slab_vertices;
-        let tasks = (
-            self.lower[fresh * D..].par_chunks_mut(task * D),
-            self.upper[fresh * D..].par_chunks_mut(task * D),
-            self.trusted[fresh..].par_chunks_mut(task),
-        );
-        tasks.into_par_iter().enumerate().for_each(|(number, (lower, upper, trusted))| {
-            if control.check().is_err() {
+        let tasks = self.vertices.parts(kept * slab_vertices, task_slabs * slab_vertices);
+        tasks.into_par_iter().enumerate().for_each_init(Positions::default, |positions, (number, part)| {
+            if seen.control.check().is_err() {
                 return;
             }
             let from = first + kept + number * task_slabs;
             let mut axes: [&[f64]; D] = std::array::from_fn(|axis| hyperplanes[axis].as_slice());
-            axes[0] = &axes[0][from..from + trusted.len() / slab_vertices];
-            map.images(&Lattice { axes: &axes }, CornerImages { lower, upper, trusted }, control);
+            axes[0] = &axes[0][from..from + part.flaws.len() / slab_vertices];
+            positions.evaluate(&Lattice { axes: &axes }, part, seen);
         });
     }
-}
 
-/// The hull of some images.
-#[derive(Clone, Copy)]
-struct Hull<const D: usize> {
-    lower: [f64; D],
-    upper: [f64; D],
-    trusted: bool,
-}
-
-impl<const D: usize> Hull<D> {
-    /// NaN stays NaN, so that it is not lost.
-    fn join(mut self, other: &Self) -> Self {
-        for axis in 0..D {
-            let (lower, upper) = (other.lower[axis], other.upper[axis]);
-            self.lower[axis] =
-                if lower < self.lower[axis] || lower.is_nan() { lower } else { self.lower[axis] };
-            self.upper[axis] =
-                if upper > self.upper[axis] || upper.is_nan() { upper } else { self.upper[axis] };
-        }
-        self.trusted &= other.trusted;
-        self
-    }
-}
-
-impl<const D: usize> CornerBlock<D> {
     /// Evaluates the corners of one row of cells.
-    fn evaluate(&mut self, axes: &[&[f64]; D], map: &impl Corners, control: &Control) {
+    fn of_row<M: Corners>(&mut self, axes: &[&[f64]; D], seen: &Seen<'_, M, D>) {
         let points = Lattice { axes };
-        let count = points.len();
-        self.lower.resize(count * D, 0.0);
-        self.upper.resize(count * D, 0.0);
-        self.trusted.clear();
-        self.trusted.resize(count, true);
-        let Self { lower, upper, trusted, .. } = self;
-        map.images(&points, CornerImages { lower, upper, trusted }, control);
+        self.vertices.resize(points.len());
+        for part in self.vertices.parts(0, points.len()) {
+            self.positions.evaluate(&points, part, seen);
+        }
     }
+}
 
-    /// Hands each cell of a row along the last axis the hull of its corners' images, widened; `lowest` is the first
-    /// corner of the first cell. In full mode cells of which a corner is not trusted are passed over.
-    #[inline]
-    fn hulls<T>(
-        &self,
-        strides: [usize; D],
-        by: [f64; D],
-        lowest: usize,
-        mode: Mode,
-        row: impl Iterator<Item = T>,
-        mut visit: impl FnMut(T, Hull<D>),
+/// Images of vertices as the map writes them.
+#[derive(Default)]
+struct Positions {
+    lower: Vec<f64>,
+    upper: Vec<f64>,
+    trusted: Vec<bool>,
+}
+
+impl Positions {
+    /// Evaluates the map, and turns what it writes into cells.
+    fn evaluate<M: Corners, const D: usize>(
+        &mut self,
+        points: &Lattice<'_>,
+        part: Part<'_, D>,
+        seen: &Seen<'_, M, D>,
     ) {
-        let mut near = self.across(strides, lowest);
-        for (cell, number) in row.zip(lowest + 1..) {
-            let far = self.across(strides, number);
-            let mut hull = near.join(&far);
-            near = far;
-            if !hull.trusted && mode == Mode::Full {
-                continue;
-            }
-            for ((lower, upper), by) in hull.lower.iter_mut().zip(&mut hull.upper).zip(by) {
-                *lower -= by;
-                *upper += by;
-            }
-            visit(cell, hull);
+        let count = points.len();
+        let Self { lower, upper, trusted } = self;
+        lower.resize(count * D, 0.0);
+        upper.resize(count * D, 0.0);
+        trusted.clear();
+        trusted.resize(count, true);
+        seen.map.images(points, CornerImages { lower, upper, trusted }, seen.control);
+        let Part { first, last, flaws } = part;
+        let doubt = if seen.mode == Mode::Full { DeepImage::UNKNOWN } else { 0 };
+        for (flaws, &trusted) in flaws.iter_mut().zip(&*trusted) {
+            *flaws = if trusted { 0 } else { doubt };
+        }
+        let (lower, upper) = (lower.as_chunks::<D>().0, upper.as_chunks::<D>().0);
+        seen.arch.dispatch(InCells { ends: seen.ends, lower, upper, first, last, flaws });
+    }
+}
+
+/// Counts the ends of images in cells.
+struct InCells<'a, const D: usize> {
+    ends: [End; D],
+    lower: &'a [[f64; D]],
+    upper: &'a [[f64; D]],
+    first: [&'a mut [f64]; D],
+    last: [&'a mut [f64]; D],
+    flaws: &'a mut [u64],
+}
+
+impl<const D: usize> WithSimd for InCells<'_, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { ends, lower, upper, first, last, flaws } = self;
+        for (axis, (first, last)) in first.into_iter().zip(last).enumerate().take(D) {
+            let End { meeting, by } = ends[axis];
+            lower.iter().zip(&mut *first).for_each(|(image, first)| *first = image[axis]);
+            upper.iter().zip(&mut *last).for_each(|(image, last)| *last = image[axis]);
+            meeting.count_ends(first, last, by, flaws, DeepImage::EMPTY);
         }
     }
+}
 
-    /// Hull of the images of the vertices of a cell's face that starts at a vertex, across the last axis.
-    #[inline]
-    fn across(&self, strides: [usize; D], vertex: usize) -> Hull<D> {
-        let mut hull = self.at(vertex);
-        for corner in 1..1 << (D - 1) {
-            let offset: usize = (0..D - 1).map(|axis| (corner >> axis & 1) * strides[axis]).sum();
-            hull = hull.join(&self.at(vertex + offset));
+/// The hulls of the corners' images, of the cells of a row along the last axis.
+struct Row<const D: usize> {
+    hulls: Vertices<D>,
+    /// Hulls across all axes but the last.
+    across: (Vec<f64>, Vec<u64>),
+    keys: Vec<(u64, u64)>,
+}
+
+impl<const D: usize> Default for Row<D> {
+    fn default() -> Self {
+        Self { hulls: Vertices::default(), across: <(Vec<f64>, Vec<u64>)>::default(), keys: Vec::new() }
+    }
+}
+
+impl<const D: usize> Row<D> {
+    /// The images of some cells; `lowest` is the first corner of the first one.
+    fn images<M>(
+        &mut self,
+        corners: &CornerBlock<D>,
+        strides: [usize; D],
+        lowest: usize,
+        cells: usize,
+        seen: &Seen<'_, M, D>,
+    ) -> impl Iterator<Item = DeepImage> {
+        let Self { hulls, across, keys } = self;
+        let edge = |corner: usize| {
+            lowest + (0..D - 1).map(|axis| (corner >> axis & 1) * strides[axis]).sum::<usize>()
+        };
+        seen.arch.dispatch(Hulls {
+            corners: &corners.vertices,
+            edge,
+            cells,
+            ends: &seen.ends,
+            hulls,
+            across,
+            keys,
+        });
+        let mode = seen.mode;
+        keys.iter().zip(&hulls.flaws).map(move |(&keys, &flaws)| DeepImage::flagged(keys, flaws, mode))
+    }
+}
+
+/// Takes the hulls of a row of cells; their corners lie on edges along the row.
+struct Hulls<'a, E, const D: usize> {
+    corners: &'a Vertices<D>,
+    /// Where an edge begins.
+    edge: E,
+    cells: usize,
+    ends: &'a [End; D],
+    hulls: &'a mut Vertices<D>,
+    across: &'a mut (Vec<f64>, Vec<u64>),
+    keys: &'a mut Vec<(u64, u64)>,
+}
+
+impl<E: Fn(usize) -> usize, const D: usize> WithSimd for Hulls<'_, E, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { corners, edge, cells, ends, hulls, across: (across, flaws), keys } = self;
+        let edges = || (0..1 << (D - 1)).map(&edge);
+        keys.clear();
+        keys.resize(cells, (0, 0));
+        for axis in 0..D {
+            join(&mut hulls.first[axis], across, &corners.first[axis], edges(), cells, smaller);
+            join(&mut hulls.last[axis], across, &corners.last[axis], edges(), cells, larger);
+            let ends_of_cells = hulls.first[axis].iter().copied().zip(hulls.last[axis].iter().copied());
+            ends[axis].meeting.place_ends(ends_of_cells, keys, DeepImage::EXITS, DeepImage::EMPTY);
         }
-        hull
+        join(&mut hulls.flaws, flaws, &corners.flaws, edges(), cells, |a, b| a | b);
     }
+}
 
-    #[inline]
-    fn at(&self, vertex: usize) -> Hull<D> {
-        let ends = |ends: &[f64]| ends.as_chunks::<D>().0[vertex];
-        Hull { lower: ends(&self.lower), upper: ends(&self.upper), trusted: self.trusted[vertex] }
+/// For each cell of a row what its corners have, joined; the corners lie on edges along the row.
+#[inline(always)]
+fn join<T: Copy>(
+    row: &mut Vec<T>,
+    across: &mut Vec<T>,
+    of: &[T],
+    mut edges: impl Iterator<Item = usize>,
+    cells: usize,
+    join: impl Fn(T, T) -> T,
+) {
+    across.clear();
+    for edge in edges.by_ref().take(1) {
+        across.extend_from_slice(&of[edge..=edge + cells]);
     }
+    for edge in edges {
+        across.iter_mut().zip(&of[edge..=edge + cells]).for_each(|(all, &corner)| *all = join(*all, corner));
+    }
+    row.clear();
+    row.extend(across.iter().zip(&across[1..]).map(|(&near, &far)| join(near, far)));
 }

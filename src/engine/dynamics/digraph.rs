@@ -49,6 +49,13 @@ pub trait Digraph: Sync {
         self.for_each_rows(vertex, |rows| rows.runs().for_each(&mut visit));
     }
 
+    /// Whether two vertices are seen at a glance to have the same successors, and to escape alike. What was found out about
+    /// the one is then not sought again for the other.
+    #[inline]
+    fn are_alike(&self, _a: u32, _b: u32) -> bool {
+        false
+    }
+
     /// Whether `vertex` may be part of a Morse set; where it may not, cycles through it are artefacts.
     fn may_recur(&self, _vertex: u32) -> bool {
         true

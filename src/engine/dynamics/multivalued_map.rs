@@ -4,6 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
+use super::adaptive_map::DeepImage;
 use super::corner_hulls::corner_images;
 use super::{Corners, Digraph};
 use crate::engine::grid::{Cover, Level, MAX_DIMENSION, Rect, Rows, UniformGrid};
@@ -50,24 +51,27 @@ pub(super) struct Image {
     last: u32,
 }
 
-const EXITS: u32 = 1 << 31;
-const UNKNOWN: u32 = 1 << 30;
-const EMPTY: u32 = 1 << 29;
+// As those of deep images, half a word lower.
+const EXITS: u32 = (DeepImage::EXITS >> 32) as u32;
+const UNKNOWN: u32 = (DeepImage::UNKNOWN >> 32) as u32;
+const EMPTY: u32 = (DeepImage::EMPTY >> 32) as u32;
 const INDEX: u32 = EMPTY - 1;
 
 impl Image {
     /// Of a cell where nothing is known: in compatible mode it is sent nowhere.
     pub(super) fn unknown(mode: Mode) -> Self {
-        let unknown = if mode == Mode::Full { UNKNOWN } else { 0 };
-        Self { first: unknown | EMPTY, last: 0 }
+        Self::narrowed(DeepImage::unknown(mode))
     }
 
     pub(super) fn new(cover: Cover, mode: Mode) -> Self {
-        let exits = if cover.exits && mode == Mode::Full { EXITS } else { 0 };
-        match cover.cells {
-            Some((first, last)) => Self { first: first as u32 | exits, last: last as u32 },
-            None => Self { first: EMPTY | exits, last: 0 },
-        }
+        Self::narrowed(DeepImage::new(cover, mode))
+    }
+
+    /// An image whose keys have at most 29 bits.
+    #[inline]
+    pub(super) fn narrowed(image: DeepImage) -> Self {
+        let (first, last) = image.parts();
+        Self { first: first as u32 | (first >> 32) as u32, last: last as u32 }
     }
 }
 
@@ -233,6 +237,12 @@ impl Digraph for BoxMap {
             .is_some_and(|(first, last)| self.grid.level().holds(first.into(), last.into(), to.into()))
     }
 
+    #[inline]
+    fn are_alike(&self, a: u32, b: u32) -> bool {
+        self.images[a as usize] == self.images[b as usize]
+    }
+
+    #[inline]
     fn escapes(&self, cell: u32) -> bool {
         self.images[cell as usize].first & (EXITS | UNKNOWN) != 0
     }

@@ -114,8 +114,13 @@ impl<T: Mask> Sweep<T> {
             let sweep = |(vertices, fresh): (&[u32], &mut [T])| {
                 control.check()?;
                 let (mut poll, mut all) = (Poll::new(control), T::NONE);
+                let mut before = None;
                 for (&vertex, value) in vertices.iter().zip(fresh) {
-                    let (reached, work) = joined(graph, vertex, &values, escape);
+                    let (reached, work) = match before {
+                        Some((before, reached)) if graph.are_alike(before, vertex) => (reached, 1),
+                        _ => joined(graph, vertex, &values, escape),
+                    };
+                    before = Some((vertex, reached));
                     (*value, all) = (reached, all | reached);
                     poll.after(work)?;
                 }

@@ -152,8 +152,12 @@ fn image<G: Digraph + ?Sized>(
     set.words.par_chunks(WORDS_PER_TASK).enumerate().try_for_each(|(task, words)| {
         control.check()?;
         let mut poll = Poll::new(control);
+        let mut before = None;
         for (&word, number) in words.iter().zip((task * WORDS_PER_TASK) as u32..) {
             for vertex in bits(word, number) {
+                if before.replace(vertex).is_some_and(|before| graph.are_alike(before, vertex)) {
+                    continue;
+                }
                 let mut work = 0;
                 graph.for_each_rows(vertex, |rows| {
                     work += u64::from(rows.count) * u64::from(rows.length / 64 + 1);

@@ -1,14 +1,11 @@
 //! All cells at one depth.
 
+use super::meeting::{Meeting, SLACK};
 use super::{MAX_DEPTH, MAX_DIMENSION, Rect};
 use crate::engine::EngineError;
 
-/// Share of the domain's width by which boxes are taken to be larger when cells that meet them are sought, so that
-/// rounding never loses a cell that is touched. CMGDB's rule, kept so that results agree edge by edge.
-const SLACK: f64 = 1.0 / (1u64 << 50) as f64;
-
 /// Most halvings of one axis.
-const MAX_BITS: u32 = 31;
+const MAX_BITS: u32 = 30;
 
 /// A domain cut into 2ᵏ equal cells, k up to [`MAX_DEPTH`]: one level of its bisection.
 ///
@@ -38,6 +35,11 @@ pub struct Cover {
     pub cells: Option<(u64, u64)>,
     /// Whether part of the box lies outside the domain.
     pub exits: bool,
+}
+
+impl Cover {
+    /// Of a box that meets no cell.
+    pub(in crate::engine) const NONE: Self = Self { cells: None, exits: true };
 }
 
 impl Level {
@@ -213,32 +215,31 @@ impl Level {
         self.cover_of_ends(image.lower(), image.upper())
     }
 
+    /// The rule by which cells meet intervals, along one axis.
+    pub(in crate::engine) fn meeting(&self, axis: usize) -> Meeting {
+        let count = f64::from(self.cells_along(axis));
+        Meeting {
+            lower: self.domain.lower()[axis],
+            width: self.domain.width(axis),
+            count,
+            slack: SLACK * count,
+            is_periodic: self.periodic[axis],
+            shift: self.shift[axis],
+        }
+    }
+
     /// [`Self::cover`] of the box between two corners.
     #[inline]
-    pub(in crate::engine) fn cover_of_ends(&self, lower: &[f64], upper: &[f64]) -> Cover {
-        let (mut first, mut last, mut exits) = (0u64, 0u64, false);
-        for axis in 0..lower.len() {
-            let count = f64::from(self.cells_along(axis));
-            let slack = SLACK * count;
-            let low = self.in_cells(lower[axis], axis) - slack;
-            let high = self.in_cells(upper[axis], axis) + slack;
-            let (from, to) = if self.periodic[axis] {
-                match wrapped(low, high, count) {
-                    Some(ends) => ends,
-                    None => return Cover { cells: None, exits: true },
-                }
-            } else {
-                let is_met = low <= count && high >= 0.0 && low <= high;
-                if !is_met {
-                    return Cover { cells: None, exits: true };
-                }
-                exits |= low < -2.0 * slack || high > count + 2.0 * slack;
-                (below(low), high.min(count - 1.0) as u32)
-            };
-            first |= u64::from(from) << self.shift[axis];
-            last |= u64::from(to) << self.shift[axis];
+    fn cover_of_ends(&self, lower: &[f64], upper: &[f64]) -> Cover {
+        let mut cover = Cover { cells: Some((0, 0)), exits: false };
+        for (axis, (&lower, &upper)) in lower.iter().zip(upper).enumerate() {
+            let meeting = self.meeting(axis);
+            if !meeting.is_interval(lower, upper) {
+                return Cover::NONE;
+            }
+            cover = meeting.add_to(cover, meeting.first(lower), meeting.last(upper));
         }
-        Cover { cells: Some((first, last)), exits }
+        cover
     }
 
     /// The two halves of a cell, keys one level deeper.
@@ -311,28 +312,8 @@ impl Level {
 
     /// A position along an axis in units of cells, from the domain's lower end.
     fn in_cells(&self, position: f64, axis: usize) -> f64 {
-        (position - self.domain.lower()[axis]) / self.domain.width(axis) * f64::from(self.cells_along(axis))
+        self.meeting(axis).in_cells(position)
     }
-}
-
-/// The last cell that begins before a position (the first one if none does).
-fn below(position: f64) -> u32 {
-    let cell = position as u32;
-    if f64::from(cell) < position { cell } else { cell.saturating_sub(1) }
-}
-
-/// First and last of the cells around a circle of `count` cells that meet an interval, `None` for no interval.
-fn wrapped(low: f64, high: f64, count: f64) -> Option<(u32, u32)> {
-    if low.is_nan() || high.is_nan() || low > high {
-        return None;
-    }
-    let (from, to) = (low.ceil() - 1.0, high.floor());
-    // not a number where both ends are infinite
-    let met = to - from + 1.0;
-    if met.is_nan() || met >= count {
-        return Some((0, count as u32 - 1));
-    }
-    Some((from.rem_euclid(count) as u32, to.rem_euclid(count) as u32))
 }
 
 #[cfg(test)]

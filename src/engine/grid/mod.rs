@@ -6,12 +6,14 @@
 mod adaptive;
 mod boxes;
 mod level;
+mod meeting;
 mod rect;
 mod uniform;
 
 pub use adaptive::{AdaptiveGrid, CellSet};
 pub use boxes::Rows;
 pub use level::{Cover, Level};
+pub(in crate::engine) use meeting::{Meeting, larger, smaller};
 pub use rect::Rect;
 pub use uniform::UniformGrid;
 
