@@ -1,5 +1,10 @@
 //! Images of cells as hulls of the images of their corners, each corner evaluated once.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions of the loop around it"
+)]
+
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -341,7 +346,7 @@ impl<const D: usize> WithSimd for InCells<'_, D> {
 
 /// The hulls of the corners' images, of the cells of a row along the last axis.
 struct Row<const D: usize> {
-    hulls: Vertices<D>,
+    of_cells: Vertices<D>,
     /// Hulls across all axes but the last.
     across: (Vec<f64>, Vec<u64>),
     keys: Vec<(u64, u64)>,
@@ -349,7 +354,7 @@ struct Row<const D: usize> {
 
 impl<const D: usize> Default for Row<D> {
     fn default() -> Self {
-        Self { hulls: Vertices::default(), across: <(Vec<f64>, Vec<u64>)>::default(), keys: Vec::new() }
+        Self { of_cells: Vertices::default(), across: <(Vec<f64>, Vec<u64>)>::default(), keys: Vec::new() }
     }
 }
 
@@ -363,7 +368,7 @@ impl<const D: usize> Row<D> {
         cells: usize,
         seen: &Seen<'_, M, D>,
     ) -> impl Iterator<Item = DeepImage> {
-        let Self { hulls, across, keys } = self;
+        let Self { of_cells, across, keys } = self;
         let edge = |corner: usize| {
             lowest + (0..D - 1).map(|axis| (corner >> axis & 1) * strides[axis]).sum::<usize>()
         };
@@ -372,12 +377,12 @@ impl<const D: usize> Row<D> {
             edge,
             cells,
             ends: &seen.ends,
-            hulls,
+            of_cells,
             across,
             keys,
         });
         let mode = seen.mode;
-        keys.iter().zip(&hulls.flaws).map(move |(&keys, &flaws)| DeepImage::flagged(keys, flaws, mode))
+        keys.iter().zip(&of_cells.flaws).map(move |(&keys, &flaws)| DeepImage::flagged(keys, flaws, mode))
     }
 }
 
@@ -388,7 +393,7 @@ struct Hulls<'a, E, const D: usize> {
     edge: E,
     cells: usize,
     ends: &'a [End; D],
-    hulls: &'a mut Vertices<D>,
+    of_cells: &'a mut Vertices<D>,
     across: &'a mut (Vec<f64>, Vec<u64>),
     keys: &'a mut Vec<(u64, u64)>,
 }
@@ -398,17 +403,17 @@ impl<E: Fn(usize) -> usize, const D: usize> WithSimd for Hulls<'_, E, D> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let Self { corners, edge, cells, ends, hulls, across: (across, flaws), keys } = self;
+        let Self { corners, edge, cells, ends, of_cells, across: (across, flaws), keys } = self;
         let edges = || (0..1 << (D - 1)).map(&edge);
         keys.clear();
         keys.resize(cells, (0, 0));
-        for axis in 0..D {
-            join(&mut hulls.first[axis], across, &corners.first[axis], edges(), cells, smaller);
-            join(&mut hulls.last[axis], across, &corners.last[axis], edges(), cells, larger);
-            let ends_of_cells = hulls.first[axis].iter().copied().zip(hulls.last[axis].iter().copied());
-            ends[axis].meeting.place_ends(ends_of_cells, keys, DeepImage::EXITS, DeepImage::EMPTY);
+        for (axis, end) in ends.iter().enumerate() {
+            join(&mut of_cells.first[axis], across, &corners.first[axis], edges(), cells, smaller);
+            join(&mut of_cells.last[axis], across, &corners.last[axis], edges(), cells, larger);
+            let ends_of_cells = of_cells.first[axis].iter().copied().zip(of_cells.last[axis].iter().copied());
+            end.meeting.place_ends(ends_of_cells, keys, DeepImage::EXITS, DeepImage::EMPTY);
         }
-        join(&mut hulls.flaws, flaws, &corners.flaws, edges(), cells, |a, b| a | b);
+        join(&mut of_cells.flaws, flaws, &corners.flaws, edges(), cells, |a, b| a | b);
     }
 }
 

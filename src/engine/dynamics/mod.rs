@@ -35,6 +35,7 @@ mod connections;
 mod continuation;
 mod corner_hulls;
 mod digraph;
+mod large_component;
 mod morse_graph;
 mod multivalued_map;
 mod order_retraction;
@@ -47,6 +48,7 @@ mod refinement;
 mod rule;
 mod scc;
 mod trim;
+mod vertex_set;
 
 pub use adaptive_map::AdaptiveMap;
 pub use basins::Fates;

@@ -5,8 +5,10 @@ use std::ops::{ControlFlow, Range};
 use rayon::prelude::*;
 
 use super::Digraph;
+use super::large_component::LargeComponent;
 use super::poll::Poll;
-use super::trim::{Trimmed, VertexSet};
+use super::trim::Trimmed;
+use super::vertex_set::VertexSet;
 use crate::engine::{Control, EngineError};
 
 /// Set in a vertex' entry when its component has an edge inside.
@@ -15,6 +17,12 @@ const RECURRENT: u32 = 1 << 31;
 /// Set in the entry of each vertex of the core.
 const CORE: u32 = 1 << 30;
 
+/// Among so many vertices it is worth looking for large components first.
+const LARGE: usize = 1 << 13;
+
+/// No more of them are looked for.
+const MOST_LARGE: usize = 4;
+
 /// Entries of trimmed vertices that one task writes.
 const ENTRIES_PER_TASK: usize = 1 << 16;
 
@@ -22,10 +30,11 @@ const ENTRIES_PER_TASK: usize = 1 << 16;
 /// all that can be reached from it have come before.
 ///
 /// Most cells of a dissipative map are soon left and never entered again. Those are trimmed first, layer by layer and in
-/// parallel; each is a component of its own. In the *core* that remains the components are found one after the other, by
-/// Pearce's form of Tarjan's algorithm (D. J. Pearce, *A space-efficient algorithm for finding strongly connected
-/// components*, Information Processing Letters 116, 2016), with the path of the depth-first search on a stack of our own
-/// and each row taken up where it was left. Eight bytes a vertex to keep, and up to eight more for the core's search.
+/// parallel; each is a component of its own. From the *core* that remains large components are taken by sets, in parallel,
+/// where that is soon done. The others are found one after the other, by Pearce's form of Tarjan's algorithm
+/// (D. J. Pearce, *A space-efficient algorithm for finding strongly connected components*, Information Processing Letters
+/// 116, 2016), with the path of the depth-first search on a stack of our own and each row taken up where it was left.
+/// Eight bytes a vertex to keep, and up to eight more for the core's search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Components {
     /// Component of each vertex, with the flags [`RECURRENT`] and [`CORE`].
@@ -50,9 +59,23 @@ impl Components {
     /// If the graph has more than 2³⁰ vertices.
     pub fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         assert!(graph.vertices() <= 1 << 30, "indices of vertices leave room for flags");
-        let Trimmed { core, mut order, layers } = Trimmed::of(graph, control)?;
+        let mut trimmed = Trimmed::of(graph, control)?;
+        let mut rest = trimmed.core();
+        let large = large_components(graph, &mut rest, control)?;
+        if !large.is_empty() {
+            trimmed.go_on(graph, &mut rest, control)?;
+        }
+        let Trimmed { mut order, layers, .. } = trimmed;
         let (searched, trimmed) = order.split_at_mut(layers[0]);
-        let Found { mut of, count, recurrent } = search(graph, core, searched, control)?;
+        let mut search = Search::new(graph, searched, control);
+        for LargeComponent { mut reached, component } in large {
+            reached.remove_all(&component);
+            search.explore(reached)?;
+            search.close(&component);
+        }
+        search.explore(rest)?;
+        let Search { index: mut of, count, recurrent, .. } = search;
+        searched.reverse();
         let ends: Vec<usize> = layers.iter().map(|end| end - layers[0]).collect();
         of.par_chunks_mut(ENTRIES_PER_TASK).enumerate().for_each(|(task, of)| {
             let first = (task * ENTRIES_PER_TASK) as u32;
@@ -116,6 +139,25 @@ impl Components {
     }
 }
 
+/// Components that are large and soon found: each of what is not reached from those before. What they reach is taken out
+/// of the vertices.
+fn large_components<G: Digraph + ?Sized>(
+    graph: &G,
+    vertices: &mut VertexSet,
+    control: &Control,
+) -> Result<Vec<LargeComponent>, EngineError> {
+    let mut large = Vec::new();
+    while large.len() < MOST_LARGE {
+        let size = vertices.len();
+        let start = vertices.next(graph.vertices() / 2).or_else(|| vertices.next(0));
+        let Some(start) = start.filter(|_| size >= LARGE) else { break };
+        let Some(found) = LargeComponent::of(graph, vertices, size, start, control)? else { break };
+        vertices.remove_all(&found.reached);
+        large.push(found);
+    }
+    Ok(large)
+}
+
 /// A vertex on the path of the search.
 struct Frame {
     vertex: u32,
@@ -123,101 +165,129 @@ struct Frame {
     next: u32,
 }
 
-/// The components of a core.
-struct Found {
-    /// Of its vertices, the component and [`CORE`], with [`RECURRENT`] where it has an edge inside.
-    of: Vec<u32>,
+/// The components of a core, as far as they are known.
+struct Search<'a, G: ?Sized> {
+    graph: &'a G,
+    control: &'a Control,
+    poll: Poll<'a>,
+    /// Of a vertex on the path its number, of one left behind the smallest number on the path that is known to be
+    /// reachable, until its component is known, which with its flag is larger than all of them.
+    index: Vec<u32>,
+    /// Two stacks that never overlap: from the front, vertices whose component is still open; from the back, vertices in
+    /// the order in which components were closed.
+    order: &'a mut [u32],
+    open: usize,
+    closed: usize,
     count: u32,
-    /// Where in the order of vertices the recurrent components lie.
+    /// Where in the order of vertices the recurrent components lie, once it is turned around.
     recurrent: Vec<Range<usize>>,
 }
 
-/// Finds the components of a set of vertices that no edge leaves, and writes them into `order`, one after the other.
-///
-/// The next successor to go to is sought in the set of vertices not yet seen, 64 at a time; the rows are read through
-/// only once, when a vertex is left.
-fn search<G: Digraph + ?Sized>(
-    graph: &G,
-    core: VertexSet,
-    order: &mut [u32],
-    control: &Control,
-) -> Result<Found, EngineError> {
-    // Of a vertex on the path its number, of one left behind the smallest number on the path that is known to be
-    // reachable, until its component is known, which with its flag is larger than all of them.
-    let mut index = vec![0u32; graph.vertices() as usize];
-    // Two stacks that never overlap: from the front, vertices whose component is still open; from the back, vertices in
-    // the order in which components were closed.
-    let (all, mut open, mut closed) = (order.len(), 0, order.len());
-    let mut path: Vec<Frame> = Vec::new();
-    let (mut next_index, mut count) = (0u32, 0u32);
-    let mut recurrent: Vec<Range<usize>> = Vec::new();
-    let mut poll = Poll::new(control);
-    let mut unseen = core;
-    let mut start = 0;
-    while let Some(vertex) = unseen.next(start) {
-        start = vertex;
-        let mut frame = Frame { vertex, next: 0 };
-        unseen.remove(vertex);
-        index[vertex as usize] = next_index;
-        next_index += 1;
-        loop {
-            let Frame { vertex, next } = frame;
-            let unseen_of =
-                |rows| unseen.first_of(rows).map_or(ControlFlow::Continue(()), ControlFlow::Break);
-            if let ControlFlow::Break(next) = graph.try_for_each_rows(vertex, next, unseen_of) {
-                path.push(Frame { vertex, next });
-                frame = Frame { vertex: next, next: 0 };
-                unseen.remove(next);
-                index[next as usize] = next_index;
-                next_index += 1;
-                poll.after(1)?;
-                continue;
-            }
-            let own = index[vertex as usize];
-            let (mut low, mut work) = (own, 0);
-            graph.for_each_rows(vertex, |rows| {
-                work += rows.cells();
-                for run in rows.runs() {
-                    let seen = &index[run.start as usize..run.end as usize];
-                    low = seen.iter().fold(low, |low, &seen| low.min(seen));
-                }
-            });
-            if low < own {
-                index[vertex as usize] = low;
-                order[open] = vertex;
-                open += 1;
-            } else {
-                // `vertex` and all open vertices that were seen after it are one component
-                let end = closed;
-                while open > 0 && own <= index[order[open - 1] as usize] {
-                    open -= 1;
-                    closed -= 1;
-                    order[closed] = order[open];
-                }
-                closed -= 1;
-                order[closed] = vertex;
-                let mut entry = count | CORE;
-                if end - closed > 1 || graph.has_edge(vertex, vertex) {
-                    entry |= RECURRENT;
-                    recurrent.push(all - end..all - closed);
-                }
-                for &member in &order[closed..end] {
-                    index[member as usize] = entry;
-                }
-                next_index -= (end - closed) as u32;
-                count += 1;
-            }
-            if poll.after(work)? {
-                control.report("recurrence", 1.0 - closed as f64 / all as f64);
-            }
-            match path.pop() {
-                Some(parent) => frame = parent,
-                None => break,
-            }
+impl<'a, G: Digraph + ?Sized> Search<'a, G> {
+    fn new(graph: &'a G, order: &'a mut [u32], control: &'a Control) -> Self {
+        Self {
+            graph,
+            control,
+            poll: Poll::new(control),
+            index: vec![0; graph.vertices() as usize],
+            open: 0,
+            closed: order.len(),
+            order,
+            count: 0,
+            recurrent: Vec::new(),
         }
     }
-    order.reverse();
-    Ok(Found { of: index, count, recurrent })
+
+    /// Writes down a component whose successors are known.
+    fn close(&mut self, component: &VertexSet) {
+        let end = self.closed;
+        for vertex in component.iter() {
+            self.closed -= 1;
+            self.order[self.closed] = vertex;
+        }
+        self.order[self.closed..end].reverse();
+        self.settle(end);
+    }
+
+    /// The vertices that were closed last, down to `end`, are one component.
+    fn settle(&mut self, end: usize) {
+        let members = &self.order[self.closed..end];
+        let mut entry = self.count | CORE;
+        if members.len() > 1 || self.graph.has_edge(members[0], members[0]) {
+            entry |= RECURRENT;
+            let all = self.order.len();
+            self.recurrent.push(all - end..all - self.closed);
+        }
+        for &member in members {
+            self.index[member as usize] = entry;
+        }
+        self.count += 1;
+    }
+
+    /// Finds the components of some vertices whose edges lead to each other or to what is known.
+    ///
+    /// The next successor to go to is sought in the set of vertices not yet seen, 64 at a time; the rows are read through
+    /// only once, when a vertex is left.
+    fn explore(&mut self, mut unseen: VertexSet) -> Result<(), EngineError> {
+        let mut path: Vec<Frame> = Vec::new();
+        let (mut next_index, mut start) = (0u32, 0);
+        while let Some(vertex) = unseen.next(start) {
+            start = vertex;
+            let mut frame = Frame { vertex, next: 0 };
+            unseen.remove(vertex);
+            self.index[vertex as usize] = next_index;
+            next_index += 1;
+            loop {
+                let Frame { vertex, next } = frame;
+                let unseen_of =
+                    |rows| unseen.first_of(rows).map_or(ControlFlow::Continue(()), ControlFlow::Break);
+                if let ControlFlow::Break(next) = self.graph.try_for_each_rows(vertex, next, unseen_of) {
+                    path.push(Frame { vertex, next });
+                    frame = Frame { vertex: next, next: 0 };
+                    unseen.remove(next);
+                    self.index[next as usize] = next_index;
+                    next_index += 1;
+                    self.poll.after(1)?;
+                    continue;
+                }
+                let own = self.index[vertex as usize];
+                let (mut low, mut work) = (own, 0);
+                self.graph.for_each_rows(vertex, |rows| {
+                    work += rows.cells();
+                    for run in rows.runs() {
+                        let seen = &self.index[run.start as usize..run.end as usize];
+                        low = seen.iter().fold(low, |low, &seen| low.min(seen));
+                    }
+                });
+                if low < own {
+                    self.index[vertex as usize] = low;
+                    self.order[self.open] = vertex;
+                    self.open += 1;
+                } else {
+                    // `vertex` and all open vertices that were seen after it are one component
+                    let end = self.closed;
+                    while self.open > 0 && own <= self.index[self.order[self.open - 1] as usize] {
+                        self.open -= 1;
+                        self.closed -= 1;
+                        self.order[self.closed] = self.order[self.open];
+                    }
+                    self.closed -= 1;
+                    self.order[self.closed] = vertex;
+                    next_index -= (end - self.closed) as u32;
+                    self.settle(end);
+                }
+                if self.poll.after(work)? {
+                    let share = 1.0 - self.closed as f64 / self.order.len() as f64;
+                    self.control.report("recurrence", share);
+                }
+                match path.pop() {
+                    Some(parent) => frame = parent,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

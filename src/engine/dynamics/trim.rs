@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Digraph;
 use super::poll::Poll;
-use crate::engine::grid::Rows;
+use super::vertex_set::{VertexSet, bits, try_for_each_word};
 use crate::engine::{Control, EngineError};
 
 /// Another round is worth its cost while it trims one vertex in so many: a round looks at all edges that are left, as
@@ -16,94 +16,12 @@ use crate::engine::{Control, EngineError};
 const WORTHWHILE: usize = 6;
 
 /// Words of a set that one task takes.
-const WORDS_PER_TASK: usize = 1 << 8;
-
-/// A set of vertices, one bit each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct VertexSet {
-    words: Vec<u64>,
-}
-
-impl VertexSet {
-    /// The vertices `0..count`.
-    pub(super) fn all(count: u32) -> Self {
-        let mut words = vec![u64::MAX; (count as usize).div_ceil(64)];
-        if let Some(last) = words.last_mut()
-            && !count.is_multiple_of(64)
-        {
-            *last = (1 << (count % 64)) - 1;
-        }
-        Self { words }
-    }
-
-    /// Takes a vertex out.
-    #[inline]
-    pub(super) fn remove(&mut self, vertex: u32) {
-        self.words[vertex as usize / 64] &= !(1 << (vertex % 64));
-    }
-
-    /// The first vertex that is in it, of those that are at least `from`.
-    pub(super) fn next(&self, from: u32) -> Option<u32> {
-        let first = from as usize / 64;
-        let kept = |(number, &word): (usize, &u64)| {
-            if number == first { word & u64::MAX << (from % 64) } else { word }
-        };
-        let (number, word) = self
-            .words
-            .iter()
-            .enumerate()
-            .skip(first)
-            .map(|at| (at.0, kept(at)))
-            .find(|&(_, word)| word != 0)?;
-        Some(number as u32 * 64 + word.trailing_zeros())
-    }
-
-    /// The first vertex of some runs that is in it.
-    #[inline]
-    pub(super) fn first_of(&self, rows: Rows<u32>) -> Option<u32> {
-        let first = try_for_each_word(rows, |number, mask| match self.words[number] & mask {
-            0 => ControlFlow::Continue(()),
-            found => ControlFlow::Break(number as u32 * 64 + found.trailing_zeros()),
-        });
-        first.break_value()
-    }
-}
-
-/// The vertices in one word of a set.
-fn bits(word: u64, number: u32) -> impl Iterator<Item = u32> {
-    let nonempty = |word: u64| (word != 0).then_some(word);
-    std::iter::successors(nonempty(word), move |word| nonempty(word & (word - 1)))
-        .map(move |word| number * 64 + word.trailing_zeros())
-}
-
-/// Calls `visit` with the number of each word of a set in which some runs of vertices lie, and their bits in it, until it
-/// breaks off.
-#[inline]
-fn try_for_each_word<B>(
-    rows: Rows<u32>,
-    mut visit: impl FnMut(usize, u64) -> ControlFlow<B>,
-) -> ControlFlow<B> {
-    let Rows { mut start, length, stride, count } = rows;
-    for _ in 0..count {
-        let last = start + (length - 1);
-        let (from, to) = (start as usize / 64, last as usize / 64);
-        let (after, before) = (u64::MAX << (start % 64), u64::MAX >> (63 - last % 64));
-        if from == to {
-            visit(from, after & before)?;
-        } else {
-            visit(from, after)?;
-            (from + 1..to).try_for_each(|number| visit(number, u64::MAX))?;
-            visit(to, before)?;
-        }
-        start += stride;
-    }
-    ControlFlow::Continue(())
-}
+pub(super) const WORDS_PER_TASK: usize = 1 << 8;
 
 /// The vertices of a graph, cut into a core that maps into itself and layers before it.
 pub(super) struct Trimmed {
     /// Holds all cycles. No edge leaves it.
-    pub(super) core: VertexSet,
+    core: VertexSet,
     /// Room for the core's vertices, then the layers, the one next to the core first.
     pub(super) order: Vec<u32>,
     /// Where in `order` the core ends, and where each layer ends.
@@ -116,28 +34,50 @@ impl Trimmed {
     pub(super) fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         let vertices = graph.vertices();
         let mut core = VertexSet::all(vertices);
-        let mut order = vec![0; vertices as usize];
-        let mut end = vertices as usize;
-        let mut layers = vec![end];
+        let (order, layers) = (vec![0; vertices as usize], vec![vertices as usize]);
+        let mut trimmed = Self { core: VertexSet::none(0), order, layers };
+        trimmed.go_on(graph, &mut core, control)?;
+        trimmed.core = core;
+        Ok(trimmed)
+    }
+
+    /// The vertices that are in no layer.
+    pub(super) fn core(&mut self) -> VertexSet {
+        std::mem::replace(&mut self.core, VertexSet::none(0))
+    }
+
+    /// Cuts more layers off a part of the core that no edge enters from the rest of it.
+    pub(super) fn go_on<G: Digraph + ?Sized>(
+        &mut self,
+        graph: &G,
+        part: &mut VertexSet,
+        control: &Control,
+    ) -> Result<(), EngineError> {
+        let mut layers = Vec::new();
+        let mut end = self.layers[0];
         loop {
-            let image = image(graph, &core, control)?;
-            let left = end - core.write_without(&image, &mut order[..end]);
-            let before = std::mem::replace(&mut end, left);
-            core = image;
-            if left < before {
-                layers.push(left);
+            let mut image = image(graph, part, control)?;
+            image.keep_only(part);
+            let before = part.len();
+            let cut = part.write_without(&image, &mut self.order[..end]);
+            *part = image;
+            if cut > 0 {
+                end -= cut;
+                layers.push(end);
             }
-            if (before - left) * WORTHWHILE <= before {
+            if cut * WORTHWHILE <= before {
                 break;
             }
         }
         layers.reverse();
-        Ok(Self { core, order, layers })
+        layers.append(&mut self.layers);
+        self.layers = layers;
+        Ok(())
     }
 }
 
 /// The vertices to which an edge leads from a set.
-fn image<G: Digraph + ?Sized>(
+pub(super) fn image<G: Digraph + ?Sized>(
     graph: &G,
     set: &VertexSet,
     control: &Control,
@@ -202,37 +142,12 @@ mod tests {
     use super::*;
     use crate::engine::dynamics::ExplicitGraph;
 
-    fn members(set: &VertexSet) -> Vec<u32> {
-        set.words.iter().zip(0..).flat_map(|(&word, number)| bits(word, number)).collect()
-    }
-
-    #[test]
-    fn rows_are_the_same_in_words() {
-        for (start, length, stride, count) in
-            [(3, 1, 9, 1), (0, 64, 64, 2), (60, 10, 20, 5), (64, 64, 1, 1), (1, 199, 0, 1), (5, 3, 64, 3)]
-        {
-            let rows = Rows { start, length, stride, count };
-            let mut words = [0; 4];
-            let _ = try_for_each_word(rows, |number, mask| {
-                words[number] |= mask;
-                ControlFlow::<Infallible>::Continue(())
-            });
-            let set = VertexSet { words: words.to_vec() };
-            assert_eq!(members(&set), rows.runs().flatten().collect::<Vec<_>>(), "{rows:?}");
-            assert_eq!(VertexSet::all(256).first_of(rows), Some(start));
-            let mut after = VertexSet::all(256);
-            (0..=start).for_each(|vertex| after.remove(vertex));
-            assert_eq!(after.first_of(rows), rows.runs().flatten().find(|&vertex| vertex > start));
-        }
-        assert_eq!(members(&VertexSet::all(70)).len(), 70);
-    }
-
     #[test]
     fn layers_lead_to_the_core() {
         // 0 → 1 → 2 ⇄ 3 → 4, and 5 alone
         let graph = ExplicitGraph::new(6, &[(0, 1), (1, 2), (2, 3), (3, 2), (3, 4)]);
         let Trimmed { core, order, layers } = Trimmed::of(&graph, &Control::default()).unwrap();
-        assert_eq!(members(&core), [2, 3, 4]);
+        assert_eq!(core.iter().collect::<Vec<_>>(), [2, 3, 4]);
         assert_eq!((&order[3..], layers), (&[1, 0, 5][..], vec![3, 4, 6]));
     }
 }

@@ -1,5 +1,6 @@
 //! Cells of several depths.
 
+use super::ranks::Ranks;
 use super::{Level, Rect};
 
 /// A box of at most so many rows is sought row by row; in a larger one rows without cells are passed over.
@@ -11,10 +12,7 @@ pub struct CellSet {
     level: Level,
     /// Increasing.
     keys: Vec<u64>,
-    /// Position of the first key in each of equal ranges of keys, and at last the number of keys.
-    directory: Vec<u32>,
-    /// Logarithm of the length of these ranges.
-    range: u32,
+    ranks: Ranks,
 }
 
 impl CellSet {
@@ -25,16 +23,8 @@ impl CellSet {
     pub fn new(level: Level, keys: Vec<u64>) -> Self {
         debug_assert!(keys.is_sorted_by(|a, b| a < b));
         assert!(keys.len() <= 1 << 30, "cells are numbered in 32 bits");
-        let slots = keys.len().next_power_of_two().trailing_zeros().min(level.depth());
-        let range = level.depth() - slots;
-        let mut directory = vec![0; (1 << slots) + 1];
-        for key in &keys {
-            directory[(key >> range) as usize + 1] += 1;
-        }
-        for slot in 1..directory.len() {
-            directory[slot] += directory[slot - 1];
-        }
-        Self { level, keys, directory, range }
+        let ranks = Ranks::of(&keys, level.depth());
+        Self { level, keys, ranks }
     }
 
     /// The level on which the cells lie.
@@ -50,12 +40,7 @@ impl CellSet {
     /// Number of the first cell whose key is not below `key`.
     #[inline]
     pub(in crate::engine) fn lower_bound(&self, key: u64) -> usize {
-        let slot = (key >> self.range) as usize;
-        if slot + 1 >= self.directory.len() {
-            return self.keys.len();
-        }
-        let (start, end) = (self.directory[slot] as usize, self.directory[slot + 1] as usize);
-        start + self.keys[start..end].partition_point(|&other| other < key)
+        self.ranks.before(key, &self.keys)
     }
 
     /// The number of a cell, if it is one of them.
@@ -69,8 +54,7 @@ impl CellSet {
     fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(std::ops::Range<usize>)) {
         if !self.level.goes_across(first, last) && self.level.rows(first, last) <= FEW_ROWS {
             self.level.for_each_run(first, last, |keys| {
-                let start = self.lower_bound(keys.start);
-                let end = start + self.keys[start..].iter().take_while(|&&key| key < keys.end).count();
+                let (start, end) = (self.lower_bound(keys.start), self.lower_bound(keys.end));
                 if start < end {
                     visit(start..end);
                 }

@@ -1,5 +1,10 @@
 //! Which cells along an axis meet an interval.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions of the loop around it"
+)]
+
 use super::Cover;
 
 /// Share of the domain's width by which boxes are taken to be larger when cells that meet them are sought, so that
@@ -136,8 +141,8 @@ impl Meeting {
             return;
         }
         for ((first, last), keys) in ends.zip(keys) {
-            let is_met = (first < self.count) & (last >= 0.0);
-            let is_inside = (first >= 0.0) & (last < self.count);
+            let is_met = first < self.count && last >= 0.0;
+            let is_inside = first >= 0.0 && last < self.count;
             let flags = if is_inside { 0 } else { exits } | if is_met { 0 } else { empty };
             keys.0 |= whole(larger(0.0, first)) << self.shift | flags;
             keys.1 |= whole(smaller(self.count - 1.0, last)) << self.shift;

@@ -7,6 +7,7 @@ mod adaptive;
 mod boxes;
 mod level;
 mod meeting;
+mod ranks;
 mod rect;
 mod uniform;
 
