@@ -19,32 +19,45 @@ pub fn adaptive_conley_indices(
     prime: u32,
     control: &Control,
 ) -> Result<Vec<ConleyIndex>, EngineError> {
-    let field = PrimeField::new(prime)?;
     let index = |set: &RecurrentSet| {
-        let (level, cells) = at_greatest_depth(map, set);
-        let (bits, periodic): (Vec<u32>, Vec<bool>) = (0..level.dimension())
-            .map(|axis| (level.cells_along(axis).trailing_zeros(), level.is_periodic(axis)))
-            .unzip();
-        let space = CubicalSpace::new(&bits, &periodic)?;
-        let image = |key: u64| image_at(map, rule, &level, key);
-        conley_index(&space, &cells, image, field, control)
+        let cells: Vec<u32> = set.iter().collect();
+        adaptive_conley_index_of_cells(map, rule, &cells, prime, control)
     };
     morse.sets().par_iter().map(index).collect()
 }
 
-/// The deepest level on which cells of a set lie, and the cells of that level that make up the set, by key.
-fn at_greatest_depth(map: &AdaptiveMap, set: &RecurrentSet) -> (Level, Vec<u64>) {
+/// The Conley index of some cells, in increasing order: a Morse set, several with all that lies between them, or any
+/// cells such that no path leads out of them and back; on cells of their greatest depth, as above.
+///
+/// # Errors
+/// [`EngineError::Cancelled`], [`EngineError::Parameter`] for a `prime` that is none.
+pub fn adaptive_conley_index_of_cells(
+    map: &AdaptiveMap,
+    rule: &impl Rule,
+    cells: &[u32],
+    prime: u32,
+    control: &Control,
+) -> Result<ConleyIndex, EngineError> {
+    let field = PrimeField::new(prime)?;
+    let (level, keys) = at_greatest_depth(map, cells);
+    let space = CubicalSpace::of_level(&level)?;
+    let image = |key: u64| image_at(map, rule, &level, key);
+    conley_index(&space, &keys, image, field, control)
+}
+
+/// The deepest level on which some cells lie, and the cells of that level that make them up, by key.
+fn at_greatest_depth(map: &AdaptiveMap, cells: &[u32]) -> (Level, Vec<u64>) {
     let grid = map.grid();
-    let level = set.iter().map(|cell| grid.cell(cell).0).max_by_key(|level| level.depth());
+    let level = cells.iter().map(|&cell| grid.cell(cell).0).max_by_key(|level| level.depth());
     let level = level.unwrap_or(grid.finest()).clone();
-    let mut cells = Vec::with_capacity(set.size);
-    for cell in set.iter() {
+    let mut keys = Vec::with_capacity(cells.len());
+    for &cell in cells {
         let (own, key) = grid.cell(cell);
         let (first, last) = own.descendants(key, &level);
-        level.for_each_run(first, last, |run| cells.extend(run));
+        level.for_each_run(first, last, |run| keys.extend(run));
     }
-    cells.sort_unstable();
-    (level, cells)
+    keys.sort_unstable();
+    (level, keys)
 }
 
 fn image_at(map: &AdaptiveMap, rule: &impl Rule, level: &Level, key: u64) -> Image {

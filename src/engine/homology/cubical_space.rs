@@ -1,7 +1,7 @@
 //! A box or torus of cells at one depth, and what a map on it says of a cell.
 
 use crate::engine::EngineError;
-use crate::engine::grid::MAX_DIMENSION;
+use crate::engine::grid::{Level, MAX_DIMENSION};
 
 /// Cells in rows: 2ᵇ of them along each axis, some axes periodic.
 ///
@@ -52,6 +52,14 @@ impl CubicalSpace {
             below += bits[axis];
         }
         Ok(space)
+    }
+
+    /// All cells of one depth.
+    pub(super) fn of_level(level: &Level) -> Result<Self, EngineError> {
+        let (bits, periodic): (Vec<u32>, Vec<bool>) = (0..level.dimension())
+            .map(|axis| (level.cells_along(axis).trailing_zeros(), level.is_periodic(axis)))
+            .unzip();
+        Self::new(&bits, &periodic)
     }
 
     /// Number of axes.

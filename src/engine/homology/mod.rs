@@ -49,10 +49,10 @@ mod relative;
 mod sparse_matrix;
 mod uniform;
 
-pub use adaptive::adaptive_conley_indices;
+pub use adaptive::{adaptive_conley_index_of_cells, adaptive_conley_indices};
 pub use conley_index::{ConleyIndex, Reading, Undefined};
 pub use cubical_space::{CubicalSpace, Escape, Image};
 pub use field::PrimeField;
 pub use index_map::conley_index;
 pub use polynomial::Polynomial;
-pub use uniform::conley_indices;
+pub use uniform::{conley_index_of_cells, conley_indices};
