@@ -253,9 +253,20 @@ fn double_well() {
 /// The time-one map of the gradient flow, by twenty steps of Runge and Kutta.
 pub(super) fn double_well_flow(start: &[f64], image: &mut [f64]) {
     let velocity = |[x, y]: [f64; 2]| [-(x * x * x - x) + 0.3 * (y - 0.3 * x), -(y - 0.3 * x)];
-    let step = 1.0 / 20.0;
+    flow(velocity, 1.0, 20, start, image);
+}
+
+/// Where a flow in the plane has got to at a time, by steps of Runge and Kutta.
+pub(super) fn flow(
+    velocity: impl Fn([f64; 2]) -> [f64; 2],
+    time: f64,
+    steps: u32,
+    start: &[f64],
+    image: &mut [f64],
+) {
+    let step = time / f64::from(steps);
     let mut at = [start[0], start[1]];
-    for _ in 0..20 {
+    for _ in 0..steps {
         let along = |v: [f64; 2], t: f64| [at[0] + t * v[0], at[1] + t * v[1]];
         let a = velocity(at);
         let b = velocity(along(a, step / 2.0));
