@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dynamics::{Classes, Existence, Tile};
 use super::homology::ConleyIndex;
 
 /// The training runs that are analysed together, as the engine sees them.
@@ -219,6 +220,9 @@ pub struct Analysis {
     pub morse_graph: MorseGraph,
     /// What becomes of each cell.
     pub basins: Basins,
+    /// The Morse set that organises each cell; `None` where there are so many Morse sets in so wide an order that it is
+    /// not sought.
+    pub retraction: Option<Retraction>,
 }
 
 /// The coordinates of an analysis.
@@ -484,6 +488,33 @@ pub struct Basins {
     pub sizes: Vec<(usize, usize, usize)>,
     /// For each run, where its last point can go.
     pub outlook: Vec<Outlook>,
+}
+
+/// The order retraction: each cell is given to a Morse set, or to *exit* and *unknown* as one, such that what a cell can
+/// reach is given to the same or to what lies below.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retraction {
+    /// Whether there is one.
+    pub existence: Existence,
+    /// Strongly connected components by what was left to choose for them.
+    pub classes: Classes,
+    /// Tile of each cell in the order of cells, as runs (tile, length).
+    pub tiles: Vec<(Tile, usize)>,
+    /// The tile of each Morse set.
+    pub sets: Vec<Extent>,
+    /// The cells that are given to *exit* and *unknown*.
+    pub escape: Extent,
+    /// The cells that are given to nothing: none where there is a retraction.
+    pub uncoloured: Extent,
+}
+
+/// How large a set of cells is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Number of cells.
+    pub cells: usize,
+    /// Share of the domain's volume.
+    pub volume_share: f64,
 }
 
 /// What the multivalued map says of a cell's future.

@@ -1,6 +1,6 @@
 //! From what was computed to plain data.
 
-use super::dynamics::{BoxMap, MorseDecomposition, RecurrentSet};
+use super::dynamics::{BoxMap, MorseDecomposition, OrderRetraction, RecurrentSet, Tile};
 use super::forecast::Scene;
 use super::grid::UniformGrid;
 use super::homology::ConleyIndex;
@@ -15,8 +15,8 @@ use super::statistics::median;
 use super::surrogate::{FittedMap, GaussianProcess};
 use super::trajectories::Path;
 use super::{
-    Analysis, Basins, Control, Enclosure, EngineError, Fate, Grid, LossSummary, MorseGraph, MorseSet,
-    Outlook, Parameters, Quality, Role, Surrogate, Trajectory, Visit,
+    Analysis, Basins, Control, Enclosure, EngineError, Extent, Fate, Grid, LossSummary, MorseGraph, MorseSet,
+    Outlook, Parameters, Quality, Retraction, Role, Surrogate, Trajectory, Visit,
 };
 
 /// All results of an analysis.
@@ -30,6 +30,7 @@ pub(super) struct Findings<'a> {
     pub(super) morse: &'a MorseDecomposition,
     /// Of each Morse set.
     pub(super) conley_indices: Vec<ConleyIndex>,
+    pub(super) retraction: Option<OrderRetraction>,
     pub(super) assessment: Assessment,
 }
 
@@ -56,6 +57,7 @@ impl Findings<'_> {
             morse_graph: self.morse_graph(&sets),
             grid: describe_grid(self.map),
             basins,
+            retraction: self.retraction.as_ref().map(|retraction| self.describe_retraction(retraction)),
             quality,
             surrogate: self.surrogate(),
         })
@@ -142,14 +144,7 @@ impl Findings<'_> {
     }
 
     fn basins(&self, cells: &[Vec<Option<u32>>], control: &Control) -> Result<Basins, EngineError> {
-        let mut fates: Vec<(Fate, usize)> = Vec::new();
-        for cell in 0..self.map.grid().cells() {
-            let fate = self.fate(cell);
-            match fates.last_mut() {
-                Some((last, length)) if *last == fate => *length += 1,
-                _ => fates.push((fate, 1)),
-            }
-        }
+        let fates = runs((0..self.map.grid().cells()).map(|cell| self.fate(cell)));
         let attractors = self.morse.sets().iter().enumerate().filter(|(_, set)| set.role == Role::Attractor);
         let sizes = attractors.map(|(number, _)| {
             let (certain, singleton) = self.morse.fates().basin_sizes(number);
@@ -171,6 +166,25 @@ impl Findings<'_> {
             forecast,
         });
         Ok(Basins { fates, sizes: sizes.collect(), outlook: outlook.collect() })
+    }
+
+    fn describe_retraction(&self, retraction: &OrderRetraction) -> Retraction {
+        let tiles = runs((0..self.map.grid().cells()).map(|cell| retraction.tile(cell)));
+        let mut sets = vec![Extent::default(); self.morse.sets().len()];
+        let (mut escape, mut uncoloured) = (Extent::default(), Extent::default());
+        for &(tile, length) in &tiles {
+            let extent = match tile {
+                Tile::MorseSet(set) => &mut sets[set],
+                Tile::Escape => &mut escape,
+                Tile::None => &mut uncoloured,
+            };
+            extent.cells += length;
+        }
+        for extent in sets.iter_mut().chain([&mut escape, &mut uncoloured]) {
+            extent.volume_share = extent.cells as f64 / f64::from(self.map.grid().cells());
+        }
+        let (existence, classes) = (retraction.existence(), retraction.classes());
+        Retraction { existence, classes, tiles, sets, escape, uncoloured }
     }
 
     fn quality(&self, cells: &[Vec<Option<u32>>]) -> Quality {
@@ -259,6 +273,18 @@ impl Findings<'_> {
         }
         doubts
     }
+}
+
+/// Equal values that follow each other, each with their number.
+fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<(T, usize)> {
+    let mut runs: Vec<(T, usize)> = Vec::new();
+    for value in values {
+        match runs.last_mut() {
+            Some((last, length)) if *last == value => *length += 1,
+            _ => runs.push((value, 1)),
+        }
+    }
+    runs
 }
 
 fn describe_grid(map: &BoxMap) -> Grid {

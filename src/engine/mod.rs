@@ -31,7 +31,7 @@ pub use error::EngineError;
 pub use points::Points;
 
 use describe::Findings;
-use dynamics::MorseDecomposition;
+use dynamics::{MorseDecomposition, OrderRetraction};
 use grid::{MAX_DIMENSION, Rect, UniformGrid};
 use homology::conley_indices;
 use projection::{Coordinates, choose};
@@ -80,6 +80,13 @@ pub fn analyze(
     control.report("index", 0.0);
     let conley_indices = conley_indices(&grid, &map, &morse, CONLEY_PRIME, control)?;
 
+    control.report("retraction", 0.0);
+    let retraction = match OrderRetraction::of(&map, &morse, control) {
+        Ok(retraction) => Some(retraction),
+        Err(EngineError::OrderTooWide { .. }) => None,
+        Err(error) => return Err(error),
+    };
+
     control.report("quality", 0.0);
     let assessment = choice.assess(surrogate, &hyperparameters, control)?;
     Findings {
@@ -91,6 +98,7 @@ pub fn analyze(
         map: &map,
         morse: &morse,
         conley_indices,
+        retraction,
         assessment,
     }
     .describe(control)

@@ -1,7 +1,7 @@
 //! The words of a report, a sentence each.
 
 /// Word and meaning, in the order in which a reader meets them.
-pub(super) const GLOSSARY: [(&str, &str); 16] = [
+pub(super) const GLOSSARY: [(&str, &str); 17] = [
     ("Checkpoint", "A file in which the trainer left the model's weights."),
     ("Step", "The trainer's global step; the epoch or the order of arrival where no step is known."),
     (
@@ -41,5 +41,9 @@ pub(super) const GLOSSARY: [(&str, &str); 16] = [
     (
         "Undecided",
         "Places from which several attractors can be reached; a finer grid or more runs shrink them.",
+    ),
+    (
+        "Tile",
+        "The cells that are given to one Morse set where each cell is given to the one that organises it: of an attractor, a part of its basin that is never left; of a saddle, the neighbourhood of what separates basins.",
     ),
 ];

@@ -14,7 +14,7 @@ use super::words::{brief, count, percent, thousands};
 use super::{RenderError, ReportInput};
 use crate::artifact::Artifact;
 use crate::engine::homology::ConleyIndex;
-use crate::engine::{Analysis, LossSummary, MorseGraph, MorseSet, Role};
+use crate::engine::{Analysis, Extent, LossSummary, MorseGraph, MorseSet, Role};
 
 /// A picture of more Morse sets than this shows the most telling ones.
 const SHOWN: usize = 25;
@@ -37,6 +37,8 @@ struct Node<'a> {
     reading: String,
     cells: usize,
     volume_share: f64,
+    /// What the order retraction gives to it.
+    tile: Option<Extent>,
     lower: &'a [f64],
     upper: &'a [f64],
     loss: Option<LossSummary>,
@@ -56,6 +58,7 @@ pub(super) fn as_json(input: &ReportInput, analysis: &Analysis) -> Result<Artifa
         reading: set.conley_index.reading().to_string(),
         cells: set.size,
         volume_share: set.volume_share,
+        tile: analysis.retraction.as_ref().and_then(|retraction| retraction.sets.get(id).copied()),
         lower: &analysis.morse_graph.sets[id].lower,
         upper: &analysis.morse_graph.sets[id].upper,
         loss: set.loss,

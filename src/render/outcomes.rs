@@ -9,8 +9,9 @@ use super::palette::{self, Colour};
 use super::reading::{Destination, Reading, Run, role_word, set_name};
 use super::svg::{Path, Svg};
 use super::words::{count, figure, list, percent, thousands};
-use crate::engine::Role;
+use crate::engine::dynamics::Existence;
 use crate::engine::homology::ConleyIndex;
+use crate::engine::{Analysis, Extent, Retraction, Role};
 
 /// A destination with its runs.
 #[derive(Serialize)]
@@ -36,6 +37,8 @@ pub(super) struct SetRow {
     reading: String,
     cells: String,
     share: String,
+    /// Share of the cells that the order retraction gives to it.
+    tile: String,
     median: String,
     best: String,
     visited: usize,
@@ -248,6 +251,7 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
         below[from].push(set_name(to));
     }
     let dash = || "\u{2013}".to_owned();
+    let tile = |id: usize| analysis.retraction.as_ref()?.sets.get(id);
     let rows = palette::by_importance(graph).into_iter().take(limit).map(|id| {
         let set = &graph.sets[id];
         SetRow {
@@ -261,6 +265,7 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
             },
             cells: thousands(set.size as u64),
             share: percent(set.volume_share),
+            tile: tile(id).map_or_else(dash, |tile| percent(tile.volume_share)),
             median: set.loss.map_or_else(dash, |loss| figure(loss.median)),
             best: set.loss.map_or_else(dash, |loss| figure(loss.min)),
             visited: set.visits.len(),
@@ -275,4 +280,39 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
         String::new()
     };
     (rows.collect(), left_out)
+}
+
+/// Tiles that are named in words; of more it tells the number.
+const MOST_TILES: usize = 6;
+
+/// Whether every cell can be given to the Morse set that organises it, and how much each gets.
+pub(super) fn retraction(analysis: &Analysis) -> String {
+    let Some(Retraction { existence, sets, escape, uncoloured, .. }) = &analysis.retraction else {
+        return "It was not sought which Morse set organises which cell: there are too many sets in too wide an order."
+            .to_owned();
+    };
+    let left_over =
+        format!("{} ({} of the picture)", count(uncoloured.cells, "cell"), percent(uncoloured.volume_share));
+    let found = match existence {
+        Existence::Found => {
+            "Every cell can be given to the Morse set that organises it, so that paths lead to the same set or to those below."
+                .to_owned()
+        }
+        Existence::Impossible => format!(
+            "Not every cell can be given to a Morse set so that paths lead to the same set or to those below: {left_over} are left over."
+        ),
+        Existence::Unknown => format!(
+            "Whether every cell can be given to the Morse set that organises it is not known: the search was given up with {left_over} left over."
+        ),
+    };
+    let mut tiles: Vec<(usize, &Extent)> = sets.iter().enumerate().collect();
+    tiles.sort_by_key(|&(set, tile)| (std::cmp::Reverse(tile.cells), set));
+    let share = |(set, tile): &(usize, &Extent)| {
+        format!("{} belongs to {}", percent(tile.volume_share), set_name(*set))
+    };
+    let mut shares: Vec<String> = tiles.iter().map(share).collect();
+    if escape.cells > 0 {
+        shares.insert(0, format!("{} only leads out of what is known", percent(escape.volume_share)));
+    }
+    if shares.is_empty() { found } else { format!("{found} Of the picture {}.", list(&shares, MOST_TILES)) }
 }

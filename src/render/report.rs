@@ -49,6 +49,7 @@ struct Page<'a> {
     no_analysis: &'a str,
     low_confidence: String,
     ends: Vec<End>,
+    retraction: String,
     sets: Vec<SetRow>,
     sets_left_out: String,
     curves: Vec<CurveWords>,
@@ -194,6 +195,7 @@ impl<'a> Page<'a> {
                 .map(|analysis| analysis.quality.low_confidence.join("; "))
                 .unwrap_or_default(),
             ends: outcomes::ends(reading),
+            retraction: analysis.map(outcomes::retraction).unwrap_or_default(),
             sets,
             sets_left_out,
             curves_caption: curves_caption(reading),

@@ -3,11 +3,12 @@
 
 use doodl3::alert::{Alert, AlertState, Severity};
 use doodl3::detect::Detector;
+use doodl3::engine::dynamics::{Classes, Existence, Tile};
 use doodl3::engine::homology::{ConleyIndex, Polynomial, Undefined};
 use doodl3::engine::{
-    Analysis, Basins, Candidate, End, Ending, Errors, Fate, Forecast, Grid, Hyperparameters, Kernel, Lag,
-    LeftOut, LossSummary, MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice, Quality,
-    Role, Surrogate, Trajectory, Visit,
+    Analysis, Basins, Candidate, End, Ending, Errors, Extent, Fate, Forecast, Grid, Hyperparameters, Kernel,
+    Lag, LeftOut, LossSummary, MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice,
+    Quality, Retraction, Role, Surrogate, Trajectory, Visit,
 };
 use doodl3::render::{Group, ReportInput, RunState, RunView};
 
@@ -369,6 +370,29 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
         quality: quality(trusted),
         morse_graph: MorseGraph { sets, edges: vec![(0, 1), (2, 0), (2, 3), (3, 1), (3, 4)] },
         basins: Basins { fates: runs_of(&fates), sizes, outlook },
+        retraction: Some(retraction(&fates, &labels, roles.len())),
+    }
+}
+
+/// Cells given to where they lead, those that lead to several attractors to the saddle between them.
+fn retraction(fates: &[Fate], labels: &[Option<usize>], sets: usize) -> Retraction {
+    let tile = |(fate, label): (&Fate, &Option<usize>)| match (label, fate) {
+        (Some(set), _) | (None, Fate::Certain(set)) => Tile::MorseSet(*set),
+        (None, Fate::Undecided) => Tile::MorseSet(sets.min(4) - 1),
+        (None, Fate::Escapes | Fate::Untrusted) => Tile::Escape,
+    };
+    let tiles: Vec<Tile> = fates.iter().zip(labels).map(tile).collect();
+    let extent = |tile: Tile| {
+        let cells = tiles.iter().filter(|other| **other == tile).count();
+        Extent { cells, volume_share: cells as f64 / tiles.len() as f64 }
+    };
+    Retraction {
+        existence: Existence::Found,
+        classes: Classes { recurrent: sets, successor: 400, predecessor: 30, ..Classes::default() },
+        sets: (0..sets).map(|set| extent(Tile::MorseSet(set))).collect(),
+        escape: extent(Tile::Escape),
+        uncoloured: Extent::default(),
+        tiles: runs_of(&tiles),
     }
 }
 
@@ -625,6 +649,7 @@ pub(super) fn in_dimension(dimension: usize) -> ReportInput {
         edges: 9_000,
     };
     analysis.basins.fates = runs_of(&fates);
+    analysis.retraction = Some(retraction(&fates, &labels, analysis.morse_graph.sets.len()));
     analysis.projection.axes = (1..=dimension).map(|axis| format!("predictions, component {axis}")).collect();
     analysis.projection.explained_variance = [0.627, 0.184, 0.071][..dimension].to_vec();
     input
@@ -658,6 +683,7 @@ pub(super) fn near_identity() -> ReportInput {
         graph.edges.extend([(6 + attractor, id), (90 + attractor * 3, id)]);
     }
     graph.edges.sort_unstable();
+    analysis.retraction = None;
     analysis.quality.low_confidence = vec![
         "the map was learned from one run only, so it is not known how a new run would behave".to_owned(),
         "the map was learned from only 38 pairs of checkpoints".to_owned(),
@@ -731,5 +757,22 @@ pub(super) fn tiny() -> ReportInput {
         sizes: vec![(0, 7, 6)],
         outlook: Vec::new(),
     };
+    let extent = |cells: usize| Extent { cells, volume_share: cells as f64 / 16.0 };
+    analysis.retraction = Some(Retraction {
+        existence: Existence::Impossible,
+        classes: Classes { recurrent: 3, successor: 12, empty: 1, ..Classes::default() },
+        tiles: vec![
+            (Tile::MorseSet(0), 6),
+            (Tile::MorseSet(1), 1),
+            (Tile::Escape, 3),
+            (Tile::None, 1),
+            (Tile::Escape, 1),
+            (Tile::MorseSet(2), 3),
+            (Tile::Escape, 1),
+        ],
+        sets: [6, 1, 3].map(extent).to_vec(),
+        escape: extent(5),
+        uncoloured: extent(1),
+    });
     input
 }

@@ -22,6 +22,8 @@ mod search;
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::passes::{ascend, descend};
 use super::{Digraph, MorseDecomposition};
 use crate::engine::{Control, EngineError};
@@ -56,7 +58,8 @@ pub struct OrderRetraction {
 const NONE: u32 = u32::MAX;
 
 /// What a vertex is given to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tile {
     /// A Morse set.
     MorseSet(usize),
@@ -67,7 +70,8 @@ pub enum Tile {
 }
 
 /// Whether there is an order retraction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Existence {
     /// There is, and this is one.
     Found,
@@ -78,7 +82,7 @@ pub enum Existence {
 }
 
 /// Components by what is left to choose for them, as they are counted by the program `CMGDB_RETRACT`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classes {
     /// Morse sets, which are fixed.
     pub recurrent: usize,
