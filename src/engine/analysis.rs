@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dynamics::{Classes, Existence, Tile};
+use super::dynamics::{Classes, Existence, ReducedMorseGraph, Tile};
 use super::homology::ConleyIndex;
 
 /// The training runs that are analysed together, as the engine sees them.
@@ -349,7 +349,7 @@ pub struct Grid {
     pub lower: Vec<f64>,
     /// Upper corner of the domain.
     pub upper: Vec<f64>,
-    /// Number of cells along each axis.
+    /// Number of cells along each axis, on the deepest level on which there are any.
     pub cells_per_axis: Vec<usize>,
     /// Number of cells.
     pub cells: usize,
@@ -429,6 +429,8 @@ pub struct MorseSet {
     pub lower: Vec<f64>,
     /// Upper corner of its bounding box.
     pub upper: Vec<f64>,
+    /// The same without the sets of trivial Conley index, which may hold nothing: the picture that is shown.
+    pub reduced: ReducedMorseGraph,
     /// Its place in the dynamics.
     pub role: Role,
     /// Its Conley index over the field of five elements: whether it is sure to hold something, and what that is like.

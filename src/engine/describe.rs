@@ -111,6 +111,7 @@ impl Findings<'_> {
         MorseGraph {
             sets: self.morse.sets().iter().enumerate().map(describe).collect(),
             edges: self.morse.edges().to_vec(),
+            reduced: self.morse.reduced(|set| self.conley_indices[set].is_trivial()),
         }
     }
 

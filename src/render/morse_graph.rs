@@ -1,5 +1,6 @@
 //! The Morse graph as a picture, as DOT and as JSON.
 
+use std::borrow::Borrow;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ use super::svg::{Path, Picture, Svg, fit};
 use super::words::{brief, count, percent, thousands};
 use super::{RenderError, ReportInput};
 use crate::artifact::Artifact;
+use crate::engine::dynamics::ReducedMorseGraph;
 use crate::engine::homology::ConleyIndex;
 use crate::engine::{Analysis, Extent, LossSummary, MorseGraph, MorseSet, Role};
 
@@ -26,6 +28,8 @@ struct Document<'a> {
     id: &'a str,
     sets: Vec<Node<'a>>,
     edges: &'a [(usize, usize)],
+    /// The sets that are not of trivial index, and the Hasse diagram among them.
+    reduced: &'a ReducedMorseGraph,
 }
 
 #[derive(Serialize)]
@@ -47,7 +51,7 @@ struct Node<'a> {
     colour: String,
 }
 
-/// `morse_graph.json`: all Morse sets and the Hasse diagram.
+/// `morse_graph.json`: all Morse sets and the Hasse diagram, and which of them the pictures show.
 pub(super) fn as_json(input: &ReportInput, analysis: &Analysis) -> Result<Artifact, RenderError> {
     let graph = &analysis.morse_graph;
     let colours = palette::assign(graph);
@@ -67,7 +71,8 @@ pub(super) fn as_json(input: &ReportInput, analysis: &Analysis) -> Result<Artifa
         colour: palette::hex(colours[id]),
     };
     let sets = graph.sets.iter().enumerate().map(node).collect();
-    json("morse_graph.json", &Document { schema: SCHEMA, id: &input.analysis_id, sets, edges: &graph.edges })
+    let (edges, reduced) = (&graph.edges, &graph.reduced);
+    json("morse_graph.json", &Document { schema: SCHEMA, id: &input.analysis_id, sets, edges, reduced })
 }
 
 /// `morse_graph.dot`: all Morse sets, for Graphviz.
@@ -138,15 +143,16 @@ struct Shown {
     edges: Vec<(usize, usize)>,
 }
 
-/// The most telling sets, and what can be reached from which of them, through hidden ones too.
+/// The most telling sets of the reduced graph, and what can be reached from which of them, through hidden ones too.
 fn shown(graph: &MorseGraph) -> Shown {
     let mut sets = palette::by_importance(graph);
+    sets.retain(|set| graph.reduced.sets.binary_search(set).is_ok());
     if sets.len() <= SHOWN {
-        let mut place = vec![0; sets.len()];
+        let mut place = vec![0; graph.sets.len()];
         for (at, &set) in sets.iter().enumerate() {
             place[set] = at;
         }
-        let edges = graph.edges.iter().map(|&(from, to)| (place[from], place[to])).collect();
+        let edges = graph.reduced.edges.iter().map(|&(from, to)| (place[from], place[to])).collect();
         return Shown { sets, edges };
     }
     sets.truncate(SHOWN);
@@ -247,48 +253,63 @@ pub(super) fn as_picture(reading: &Reading, analysis: &Analysis) -> Picture {
         node(&mut svg, (set, &graph.sets[set]), reading.colours[set], detail, corner);
     }
     let mut bottom = top + layout.size.1.max(30.0);
-    if graph.sets.is_empty() {
+    if shown.sets.is_empty() {
         svg.text(
             "text",
             &[("class", &"soft mid"), ("x", &(width / 2.0)), ("y", &24.0)],
-            "no Morse set was found",
+            if graph.sets.is_empty() {
+                "no Morse set was found"
+            } else {
+                "no Morse set is sure to hold anything"
+            },
         );
     }
-    let hidden = graph.sets.len() - shown.sets.len();
-    if hidden > 0 {
-        let note = format!(
-            "{} not shown: smaller or less visited. Arrows pass through them; morse_graph.json has all.",
-            count(hidden, "set")
-        );
-        bottom += 14.0;
+    let (hidden, contracted) = (graph.reduced.sets.len() - shown.sets.len(), contracted(graph));
+    let notes = [
+        (hidden, "not shown: smaller or less visited. Arrows pass through them; morse_graph.json has all."),
+        (contracted, "of trivial index contracted: arrows pass through them. They may hold nothing."),
+    ];
+    for (number, what) in notes.into_iter().filter(|(number, _)| *number > 0) {
+        let note = format!("{} {what}", count(number, "set"));
+        bottom += 16.0;
         svg.text("text", &[("class", &"small soft mid"), ("x", &(width / 2.0)), ("y", &bottom)], &note);
     }
-    bottom = glyph::legend(&mut svg, &roles(graph), (12.0, bottom + 24.0), width) + 10.0;
-    svg.finish((width, bottom), describe(graph))
+    let drawn: Vec<&MorseSet> = graph.reduced.sets.iter().map(|&set| &graph.sets[set]).collect();
+    bottom = glyph::legend(&mut svg, &roles(&drawn), (12.0, bottom + 24.0), width) + 10.0;
+    svg.finish((width, bottom), describe(graph, &drawn))
+}
+
+/// Number of sets that are not in the reduced graph.
+pub(super) fn contracted(graph: &MorseGraph) -> usize {
+    graph.sets.len() - graph.reduced.sets.len()
 }
 
 /// The roles that occur, in the order of a legend.
-pub(super) fn roles(graph: &MorseGraph) -> Vec<Role> {
+pub(super) fn roles<S: Borrow<MorseSet>>(sets: &[S]) -> Vec<Role> {
     [Role::Attractor, Role::Open, Role::Intermediate, Role::Repeller]
         .into_iter()
-        .filter(|role| graph.sets.iter().any(|set| set.role == *role))
+        .filter(|role| sets.iter().any(|set| set.borrow().role == *role))
         .collect()
 }
 
 /// The graph in a sentence, for those who do not see the picture.
-fn describe(graph: &MorseGraph) -> String {
-    let counted: Vec<String> = roles(graph)
+fn describe(graph: &MorseGraph, drawn: &[&MorseSet]) -> String {
+    let counted: Vec<String> = roles(drawn)
         .into_iter()
         .map(|role| {
-            let number = graph.sets.iter().filter(|set| set.role == role).count();
+            let number = drawn.iter().filter(|set| set.role == role).count();
             format!("{number} {}", role_word(role))
         })
         .collect();
+    let more = match contracted(graph) {
+        0 => String::new(),
+        number => format!(" {} of trivial index contracted.", count(number, "set")),
+    };
     format!(
-        "Morse graph: {} ({}), {}. The table of Morse sets has the same facts.",
-        count(graph.sets.len(), "Morse set"),
+        "Morse graph: {} ({}), {}.{more} The table of Morse sets has the same facts.",
+        count(drawn.len(), "Morse set"),
         counted.join(", "),
-        count(graph.edges.len(), "arrow"),
+        count(graph.reduced.edges.len(), "arrow"),
     )
 }
 

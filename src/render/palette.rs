@@ -121,11 +121,12 @@ pub(super) fn hex(colour: Colour) -> String {
 }
 
 /// The colour of each Morse set: attractors first, then open sets, then the others; within each kind those where more
-/// runs ended, then those that were visited more, then the larger ones. What is left when the colours run out is
-/// neutral.
+/// runs ended, then those that were visited more, then the larger ones. Sets of trivial index, which may hold nothing,
+/// come last and are neutral, as is what is left when the colours run out.
 pub(super) fn assign(graph: &MorseGraph) -> Vec<Colour> {
     let mut colours = vec![NO_SET; graph.sets.len()];
-    for (colour, set) in by_importance(graph).into_iter().take(SETS.len()).enumerate() {
+    let telling = by_importance(graph).into_iter().filter(|&set| !graph.sets[set].conley_index.is_trivial());
+    for (colour, set) in telling.take(SETS.len()).enumerate() {
         colours[set] = colour;
     }
     colours
@@ -139,7 +140,8 @@ pub(super) fn by_importance(graph: &MorseGraph) -> Vec<usize> {
         let kind = match set.role {
             Role::Attractor => 0,
             Role::Open => 1,
-            Role::Repeller | Role::Intermediate => 2,
+            Role::Repeller | Role::Intermediate if !set.conley_index.is_trivial() => 2,
+            Role::Repeller | Role::Intermediate => 3,
         };
         let ended = set.visits.iter().filter(|visit| visit.ends_here).count();
         (kind, usize::MAX - ended, usize::MAX - set.visits.len(), usize::MAX - set.size, at)

@@ -184,7 +184,7 @@ fn legend(
         });
     }
     let below = flow.baseline() + 19.0;
-    glyph::legend(svg, &roles(&analysis.morse_graph), (corner.0, below), WIDTH)
+    glyph::legend(svg, &roles(&analysis.morse_graph.sets), (corner.0, below), WIDTH)
 }
 
 /// The picture in a few sentences, for those who do not see it.

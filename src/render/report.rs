@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::curves;
 use super::glossary::GLOSSARY;
+use super::morse_graph::contracted;
 use super::outcomes::{self, End, SetRow};
 use super::reading::{Reading, Run, Standing};
 use super::svg::{Picture, escape, style_sheet};
@@ -113,7 +114,7 @@ struct PictureWords {
     phase_portrait: String,
     portrait_caption: String,
     morse_graph: String,
-    graph_caption: &'static str,
+    graph_caption: String,
 }
 
 #[derive(Serialize)]
@@ -328,8 +329,18 @@ fn picture_words(analysis: &Analysis, pictures: &Pictures) -> PictureWords {
         arrangement: if pictures.morse_graph.size.0 > 640.0 { "stacked" } else { "" },
         phase_portrait: pictures.phase_portrait.inline(),
         portrait_caption: portrait_caption.to_owned(),
+    let contracted = match contracted(&analysis.morse_graph) {
+        0 => String::new(),
+        1 => " One set of trivial index, which may hold nothing, is left out; it is grey in the picture of where training goes.".to_owned(),
+        number => format!(
+            " {} of trivial index, which may hold nothing, are left out; they are grey in the picture of where training goes.",
+            count(number, "set")
+        ),
+    };
         morse_graph: pictures.morse_graph.inline(),
-        graph_caption: "Regions in which training can linger, and the ways between them, downwards. Those at the bottom are where it can end.",
+        graph_caption: format!(
+            "Regions in which training can linger, and the ways between them, downwards. Those at the bottom are where it can end.{contracted}"
+        ),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use super::ReportInput;
+use super::morse_graph::contracted;
 use super::reading::{Reading, role_word, set_name};
 use super::trust;
 use super::verdict::{Verdict, ends};
-use super::words::{count, figure, list, percent};
+use super::words::{count, figure, list, percent, thousands};
 use crate::alert::{Alert, AlertState};
 use crate::engine::{Analysis, MorseSet, Role};
 
@@ -78,16 +79,21 @@ fn morse_graph(reading: &Reading) -> String {
     };
     let graph = &analysis.morse_graph;
     let id = reading.input.analysis_id.get(..12).unwrap_or(&reading.input.analysis_id);
-    let mut text = format!("\nMorse graph {id}: {}\n", count(graph.sets.len(), "Morse set"));
+    let mut text = format!("\nMorse graph {id}: {}", count(graph.reduced.sets.len(), "Morse set"));
+    let _ = match contracted(graph) {
+        0 => writeln!(text),
+        number => writeln!(text, ", and {} of trivial index that may hold nothing", thousands(number as u64)),
+    };
     let ends = ends(reading);
-    let mut sets: Vec<(usize, &MorseSet)> = graph.sets.iter().enumerate().collect();
+    let mut sets: Vec<(usize, &MorseSet)> =
+        graph.reduced.sets.iter().map(|&set| (set, &graph.sets[set])).collect();
     sets.sort_by_key(|(index, set)| (importance(set.role), std::cmp::Reverse(set.size), *index));
     for (index, set) in sets.into_iter().take(MOST_SETS) {
         let runs = ends.iter().find(|(end, _)| *end == index).map_or(0, |(_, runs)| *runs);
         let _ = writeln!(text, "  {}", morse_set(analysis, index, set, runs));
     }
-    if graph.sets.len() > MOST_SETS {
-        let _ = writeln!(text, "  and {} more", graph.sets.len() - MOST_SETS);
+    if graph.reduced.sets.len() > MOST_SETS {
+        let _ = writeln!(text, "  and {} more", graph.reduced.sets.len() - MOST_SETS);
     }
     let _ = writeln!(text, "  {}", trust::summary(analysis));
     text
@@ -106,6 +112,7 @@ fn morse_set(analysis: &Analysis, index: usize, set: &MorseSet, runs: usize) -> 
     let below: Vec<String> = analysis
         .morse_graph
         .edges
+        .reduced
         .iter()
         .filter(|(from, _)| *from == index)
         .map(|(_, to)| set_name(*to))

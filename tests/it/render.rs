@@ -223,9 +223,11 @@ fn of_hundreds_of_morse_sets_the_telling_ones_are_drawn() {
     let rendered = render("near-identity", &sample::near_identity());
     let graph = rendered.text("morse_graph.svg");
     assert_eq!(Markup::parse(graph).unwrap().values("class").filter(|class| *class == "node").count(), 25);
-    assert!(graph.contains("235 sets not shown"));
+    assert!(graph.contains("155 sets not shown"));
+    assert!(graph.contains("80 sets of trivial index contracted"));
     let all: serde_json::Value = serde_json::from_str(rendered.text("morse_graph.json")).unwrap();
     assert_eq!(all["sets"].as_array().map(Vec::len), Some(260));
+    assert_eq!(all["reduced"]["sets"].as_array().map(Vec::len), Some(180));
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::cmp::Reverse;
 
+use serde::{Deserialize, Serialize};
+
 use super::passes::{ascend, descend};
 use super::{Digraph, MorseDecomposition};
 use crate::engine::{Control, EngineError};
 
 /// A Morse graph from which some Morse sets were taken out, with all reachability among the others kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReducedMorseGraph {
     /// Numbers of the Morse sets that were kept, in increasing order.
     pub sets: Vec<usize>,

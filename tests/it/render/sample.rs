@@ -3,7 +3,7 @@
 
 use doodl3::alert::{Alert, AlertState, Severity};
 use doodl3::detect::Detector;
-use doodl3::engine::dynamics::{Classes, Existence, Tile};
+use doodl3::engine::dynamics::{Classes, Existence, ReducedMorseGraph, Tile};
 use doodl3::engine::homology::{ConleyIndex, Polynomial, Undefined};
 use doodl3::engine::{
     Analysis, Basins, Candidate, End, Ending, Errors, Extent, Fate, Forecast, Grid, Hyperparameters, Kernel,
@@ -368,13 +368,44 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
             edges: 812_331,
         },
         quality: quality(trusted),
-        morse_graph: MorseGraph { sets, edges: vec![(0, 1), (2, 0), (2, 3), (3, 1), (3, 4)] },
+        morse_graph: morse_graph(sets, vec![(0, 1), (2, 0), (2, 3), (3, 1), (3, 4)]),
         basins: Basins { fates: runs_of(&fates), sizes, outlook },
         retraction: Some(retraction(&fates, &labels, roles.len())),
     }
 }
 
 /// Cells given to where they lead, those that lead to several attractors to the saddle between them.
+/// The graph with these edges, which are the whole Hasse diagram.
+fn morse_graph(sets: Vec<MorseSet>, edges: Vec<(usize, usize)>) -> MorseGraph {
+    let mut graph = MorseGraph { sets, edges, reduced: ReducedMorseGraph::default() };
+    reduce(&mut graph);
+    graph
+}
+
+/// Takes out the sets of trivial index.
+fn reduce(graph: &mut MorseGraph) {
+    let MorseGraph { sets, edges, reduced } = graph;
+    reduced.sets = (0..sets.len()).filter(|&set| !sets[set].conley_index.is_trivial()).collect();
+    let mut reached: Vec<Vec<bool>> = Vec::new();
+    for start in 0..sets.len() {
+        let (mut seen, mut stack) = (vec![false; sets.len()], vec![start]);
+        while let Some(set) = stack.pop() {
+            for &(_, to) in edges.iter().filter(|(from, _)| *from == set) {
+                if !std::mem::replace(&mut seen[to], true) {
+                    stack.push(to);
+                }
+            }
+        }
+        reached.push(seen);
+    }
+    let kept = &reduced.sets;
+    let pairs = kept.iter().flat_map(|&from| kept.iter().map(move |&to| (from, to)));
+    let direct = |&(from, to): &(usize, usize)| {
+        reached[from][to] && !kept.iter().any(|&between| reached[from][between] && reached[between][to])
+    };
+    reduced.edges = pairs.filter(direct).collect();
+}
+
 fn retraction(fates: &[Fate], labels: &[Option<usize>], sets: usize) -> Retraction {
     let tile = |(fate, label): (&Fate, &Option<usize>)| match (label, fate) {
         (Some(set), _) | (None, Fate::Certain(set)) => Tile::MorseSet(*set),
@@ -532,16 +563,21 @@ fn set(
     }
 }
 
-/// That of a stable fixed point, or of nothing.
+/// That of a set which may hold nothing.
+fn trivial() -> ConleyIndex {
+    ConleyIndex::Defined { prime: 5, degrees: vec![vec![]; 3] }
+}
+
+/// That of a stable fixed point, of a saddle, or none.
 fn conley_index(role: Role) -> ConleyIndex {
-    match role {
-        Role::Attractor => {
-            let degrees = vec![vec![Polynomial { coefficients: vec![-1, 1] }], vec![], vec![]];
-            ConleyIndex::Defined { prime: 5, degrees }
-        }
-        Role::Open => ConleyIndex::Undefined { reason: Undefined::Escapes },
-        Role::Repeller | Role::Intermediate => ConleyIndex::Defined { prime: 5, degrees: vec![vec![]; 3] },
-    }
+    let factor = || vec![Polynomial { coefficients: vec![-1, 1] }];
+    let degrees = match role {
+        Role::Attractor => vec![factor(), vec![], vec![]],
+        Role::Intermediate => vec![vec![], factor(), vec![]],
+        Role::Repeller => vec![vec![], vec![], factor()],
+        Role::Open => return ConleyIndex::Undefined { reason: Undefined::Escapes },
+    };
+    ConleyIndex::Defined { prime: 5, degrees }
 }
 
 /// Two hundred paths, most of them to the first of some attractors.
@@ -662,13 +698,16 @@ pub(super) fn near_identity() -> ReportInput {
     let rows = analysis.grid.cells_per_axis[1];
     let graph = &mut analysis.morse_graph;
     let mut chance = Chance(3);
-    for _ in 0..240 {
+    for number in 0..240 {
         let cell = (20 + (chance.uniform() * 90.0) as usize) * rows + 20 + (chance.uniform() * 90.0) as usize;
         let mut set = graph.sets[0].clone();
         set.cells = vec![(cell, 2)];
         set.size = 2;
         set.visits.clear();
         let id = graph.sets.len();
+        if number % 3 == 0 {
+            set.conley_index = trivial();
+        }
         graph.sets.push(set);
         let above = (chance.uniform() * id as f64) as usize;
         graph.edges.push((id, above));
@@ -684,6 +723,7 @@ pub(super) fn near_identity() -> ReportInput {
     }
     graph.edges.sort_unstable();
     analysis.retraction = None;
+    reduce(graph);
     analysis.quality.low_confidence = vec![
         "the map was learned from one run only, so it is not known how a new run would behave".to_owned(),
         "the map was learned from only 38 pairs of checkpoints".to_owned(),
@@ -736,14 +776,14 @@ pub(super) fn tiny() -> ReportInput {
             visits: run.map(visit).into_iter().collect(),
         }
     };
-    analysis.morse_graph = MorseGraph {
-        sets: vec![
-            set(vec![(0, 2)], Role::Attractor, Some("lr-0.8")),
-            set(vec![(6, 1)], Role::Intermediate, None),
-            set(vec![(12, 1)], Role::Open, Some("seed-000")),
-        ],
-        edges: vec![(1, 0), (1, 2)],
-    };
+    let mut sets = vec![
+        set(vec![(0, 2)], Role::Attractor, Some("lr-0.8")),
+        set(vec![(6, 1)], Role::Intermediate, None),
+        set(vec![(12, 1)], Role::Open, Some("seed-000")),
+        set(vec![(14, 1)], Role::Repeller, None),
+    ];
+    sets[3].conley_index = trivial();
+    analysis.morse_graph = morse_graph(sets, vec![(1, 0), (1, 2), (3, 1)]);
     analysis.basins = Basins {
         fates: vec![
             (Fate::Certain(0), 7),
@@ -760,17 +800,18 @@ pub(super) fn tiny() -> ReportInput {
     let extent = |cells: usize| Extent { cells, volume_share: cells as f64 / 16.0 };
     analysis.retraction = Some(Retraction {
         existence: Existence::Impossible,
-        classes: Classes { recurrent: 3, successor: 12, empty: 1, ..Classes::default() },
+        classes: Classes { recurrent: 4, successor: 11, empty: 1, ..Classes::default() },
         tiles: vec![
             (Tile::MorseSet(0), 6),
             (Tile::MorseSet(1), 1),
             (Tile::Escape, 3),
             (Tile::None, 1),
             (Tile::Escape, 1),
-            (Tile::MorseSet(2), 3),
+            (Tile::MorseSet(2), 2),
+            (Tile::MorseSet(3), 1),
             (Tile::Escape, 1),
         ],
-        sets: [6, 1, 3].map(extent).to_vec(),
+        sets: [6, 1, 2, 1].map(extent).to_vec(),
         escape: extent(5),
         uncoloured: extent(1),
     });
