@@ -7,7 +7,7 @@ use super::groups::Next;
 use super::members::Members;
 use super::{AgentError, Event, Shared};
 use crate::compute;
-use crate::engine::{self, Analysis, Control, EngineError, RunSeries};
+use crate::engine::{self, Analysis, Control, EngineError, RunSeries, Since};
 use crate::store::{Analysed, GroupId, StoreError};
 
 /// Analyses groups, one at a time, until the agent stops.
@@ -49,20 +49,28 @@ pub(super) async fn once(shared: &Shared) -> Result<(), AgentError> {
 
 /// One analysis, stage after stage.
 async fn analyse(shared: &Shared, group: GroupId) -> Result<(), AgentError> {
-    let Some((name, series)) = gather(shared, group).await? else {
+    let Some(Task { name, series, before }) = gather(shared, group).await? else {
         return Ok(());
     };
-    let Some(result) = compute(shared, series).await? else {
+    let Some((result, since)) = compute(shared, series, before).await? else {
         return Ok(());
     };
-    record(shared, group, Analysed { name, result }).await?;
+    record(shared, group, Analysed { name, result, since }).await?;
     shared.deliver.ring();
     shared.tell(Event::Analysed(group));
     Ok(())
 }
 
-/// What there is to analyse, and its name; `None` where that was done already.
-async fn gather(shared: &Shared, group: GroupId) -> Result<Option<(String, Vec<RunSeries>)>, StoreError> {
+/// What there is to analyse.
+struct Task {
+    name: String,
+    series: Vec<RunSeries>,
+    /// The last analysis that found something, and its name.
+    before: Option<(String, Analysis)>,
+}
+
+/// What there is to analyse; `None` where that was done already.
+async fn gather(shared: &Shared, group: GroupId) -> Result<Option<Task>, StoreError> {
     let parameters = shared.plan.parameters.clone();
     let gathered = shared.store.read(move |tables| {
         let members = Members::of(tables, group)?;
@@ -72,28 +80,34 @@ async fn gather(shared: &Shared, group: GroupId) -> Result<Option<(String, Vec<R
         if tables.last_analysis_name(group)?.as_ref() == Some(&name) {
             return Ok(None);
         }
-        Ok(Some((name, members.series(tables)?)))
+        Ok(Some(Task { name, series: members.series(tables)?, before: tables.last_found(group)? }))
     });
     gathered.await
 }
 
-/// The engine's answer, or why it has none; `None` where it was stopped.
+/// The engine's answer, or why it has none, and what has changed since the analysis before; `None` where it was stopped.
 async fn compute(
     shared: &Shared,
     series: Vec<RunSeries>,
-) -> Result<Option<Result<Analysis, String>>, AgentError> {
+    before: Option<(String, Analysis)>,
+) -> Result<Option<(Result<Analysis, String>, Option<Since>)>, AgentError> {
     let (parameters, events) = (shared.plan.parameters.clone(), shared.events.clone());
-    let analysis = compute::run(&shared.cancel, move |cancel| {
+    let found = compute::run(&shared.cancel, move |cancel| {
         let control = Control::new(cancel.clone()).on_progress(move |stage, share| {
             // Nobody has to listen.
             drop(events.send(Event::Analysing { stage, share }));
         });
-        engine::analyze(&series, &parameters, &control)
+        let analysis = engine::analyze(&series, &parameters, &control)?;
+        let since = before.map(|(id, before)| {
+            let comparison = engine::compare(&before, &analysis, &control)?;
+            Ok::<_, EngineError>(Since { id, comparison })
+        });
+        Ok((analysis, since.transpose()?))
     });
-    Ok(match analysis.await? {
-        Ok(analysis) => Some(Ok(analysis)),
+    Ok(match found.await? {
+        Ok((analysis, since)) => Some((Ok(analysis), since)),
         Err(EngineError::Cancelled) => None,
-        Err(error) => Some(Err(error.to_string())),
+        Err(error) => Some((Err(error.to_string()), None)),
     })
 }
 

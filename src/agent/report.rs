@@ -3,7 +3,7 @@
 use super::evaluation::Availability;
 use crate::config::DirectoryPlan;
 use crate::render::{self, ReportInput, RunState, RunView, Series};
-use crate::store::{CheckpointRow, Group, GroupId, StoreError, Tables};
+use crate::store::{Analysed, CheckpointRow, Group, GroupId, StoreError, Tables};
 
 /// The fact that says whether there is an evaluator.
 const AVAILABILITY: &str = "evaluator";
@@ -25,17 +25,20 @@ pub fn input(
     };
     let rows = tables.checkpoints(id)?;
     let availability = availability(tables)?;
-    let (analysis_id, analysis) = match tables.last_analysis(id)? {
-        Some(analysed) => (analysed.name, analysed.result),
-        None => (String::new(), Err("the first analysis is not done yet".into())),
+    let none_yet = || Analysed {
+        name: String::new(),
+        result: Err("the first analysis is not done yet".into()),
+        since: None,
     };
+    let Analysed { name, result, since } = tables.last_analysis(id)?.unwrap_or_else(none_yet);
     let runs =
         rows.chunk_by(|a, b| a.run == b.run).map(|rows| run_view(tables, rows)).collect::<Result<_, _>>()?;
     let title = if group.run.is_empty() { &group.experiment } else { &group.run };
     let input = ReportInput {
         title: title.clone(),
-        analysis_id,
-        analysis,
+        analysis_id: name,
+        analysis: result,
+        since,
         runs,
         alerts: tables.group_alerts(id)?,
         skipped: skipped(tables, &group, sources)?,

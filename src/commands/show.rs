@@ -1,5 +1,6 @@
 //! `doodl3 show`
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use clap::ValueEnum;
 use doodl3::agent::report;
 use doodl3::config::DirectoryPlan;
 use doodl3::render::{self, AnalysisDocument, ReportInput, RunView};
-use doodl3::store::{Group, Store};
+use doodl3::store::{Analysed, Group, Store};
 
 use super::{ConfigArguments, Failure};
 
@@ -95,15 +96,17 @@ async fn from_state(config: &ConfigArguments, id: Option<&str>) -> Result<Vec<Re
     let found = store.read(move |tables| {
         let mut found = Vec::new();
         for (group, name) in tables.find_analyses(&prefix)? {
-            let result = tables.analysis(group.id, &name)?;
+            let analysed = tables.analysis(group.id, &name)?;
             let input = report::input(tables, group.id, &plan.sources)?;
-            found.extend(result.zip(input).map(|(result, (_, input))| (group, name, result, input)));
+            found.extend(analysed.zip(input).map(|(analysed, (_, input))| (group, analysed, input)));
         }
         Ok(found)
     });
     let found = found.await.map_err(Failure::state)?;
     match <[_; 1]>::try_from(found) {
-        Ok([(_, name, analysis, input)]) => Ok(vec![ReportInput { analysis_id: name, analysis, ..input }]),
+        Ok([(_, Analysed { name, result, since }, input)]) => {
+            Ok(vec![ReportInput { analysis_id: name, analysis: result, since, ..input }])
+        }
         Err(found) if found.is_empty() => {
             let hint = if names.is_empty() {
                 "there are none yet".into()
@@ -113,8 +116,10 @@ async fn from_state(config: &ConfigArguments, id: Option<&str>) -> Result<Vec<Re
             Err(Failure::usage(anyhow!("nothing is called {id}")).hint(hint))
         }
         Err(found) => {
-            let names: Vec<String> =
-                found.iter().map(|(Group { folder, .. }, name, ..)| format!("{name} ({folder})")).collect();
+            let names: Vec<String> = found
+                .iter()
+                .map(|(Group { folder, .. }, found, _)| format!("{} ({folder})", found.name))
+                .collect();
             Err(Failure::usage(anyhow!("several analyses begin with {id}")).hint(names.join(", ")))
         }
     }
@@ -146,6 +151,7 @@ fn from_file(file: &Path) -> Result<ReportInput, Failure> {
         group: document.group.into_owned(),
         analysis_id: document.id.into_owned(),
         analysis,
+        since: document.since.map(Cow::into_owned),
         alerts: document.alerts.into_owned(),
         skipped: Vec::new(),
         not_available: Vec::new(),

@@ -342,7 +342,9 @@ pub struct Hyperparameters {
 
 /// The domain and its cells.
 ///
-/// A cell is an index in `0..cells`, row-major over `cells_per_axis` (the last axis varies fastest).
+/// A cell is an index in `0..cells`. On one level cells are numbered row by row (the last axis varies fastest), which
+/// gives each its *key*; those that belong to the grid are numbered level by level, the shallowest first, by key.
+/// [`Places`](super::Places) finds them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
     /// Lower corner of the domain.
@@ -355,6 +357,19 @@ pub struct Grid {
     pub cells: usize,
     /// Number of edges of the multivalued map, exit and unknown not counted.
     pub edges: u64,
+    /// The levels on which cells lie, the shallowest first; a uniform grid has one, with all its cells.
+    pub levels: Vec<GridLevel>,
+}
+
+/// The cells of a grid that lie on one level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridLevel {
+    /// How often the domain is halved, axes in turn.
+    pub subdivisions: u32,
+    /// Number of cells along each axis, if all were there.
+    pub cells_per_axis: Vec<usize>,
+    /// Keys of those that belong to the grid, as runs (first, length), sorted.
+    pub keys: Vec<(usize, usize)>,
 }
 
 /// How far an analysis can be trusted.
@@ -414,6 +429,8 @@ pub struct MorseGraph {
     pub sets: Vec<MorseSet>,
     /// Pairs (from, to) of the transitive reduction, sorted: the second can be reached from the first.
     pub edges: Vec<(usize, usize)>,
+    /// The same without the sets of trivial Conley index, which may hold nothing: the picture that is shown.
+    pub reduced: ReducedMorseGraph,
 }
 
 /// A recurrent component.
@@ -429,8 +446,6 @@ pub struct MorseSet {
     pub lower: Vec<f64>,
     /// Upper corner of its bounding box.
     pub upper: Vec<f64>,
-    /// The same without the sets of trivial Conley index, which may hold nothing: the picture that is shown.
-    pub reduced: ReducedMorseGraph,
     /// Its place in the dynamics.
     pub role: Role,
     /// Its Conley index over the field of five elements: whether it is sure to hold something, and what that is like.

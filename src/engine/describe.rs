@@ -15,8 +15,8 @@ use super::statistics::median;
 use super::surrogate::{FittedMap, GaussianProcess};
 use super::trajectories::Path;
 use super::{
-    Analysis, Basins, Control, Enclosure, EngineError, Extent, Fate, Grid, LossSummary, MorseGraph, MorseSet,
-    Outlook, Parameters, Quality, Retraction, Role, Surrogate, Trajectory, Visit,
+    Analysis, Basins, Control, Enclosure, EngineError, Extent, Fate, Grid, GridLevel, LossSummary,
+    MorseGraph, MorseSet, Outlook, Parameters, Quality, Retraction, Role, Surrogate, Trajectory, Visit,
 };
 
 /// All results of an analysis.
@@ -290,12 +290,19 @@ fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<(T, usize)> {
 
 fn describe_grid(map: &BoxMap) -> Grid {
     let grid = map.grid();
+    let cells_per_axis: Vec<usize> =
+        (0..grid.dimension()).map(|axis| grid.cells_along(axis) as usize).collect();
     Grid {
         lower: grid.domain().lower().to_vec(),
         upper: grid.domain().upper().to_vec(),
-        cells_per_axis: (0..grid.dimension()).map(|axis| grid.cells_along(axis) as usize).collect(),
+        cells_per_axis: cells_per_axis.clone(),
         cells: grid.cells() as usize,
         edges: map.edges(),
+        levels: vec![GridLevel {
+            subdivisions: grid.subdivisions(),
+            cells_per_axis,
+            keys: vec![(0, grid.cells() as usize)],
+        }],
     }
 }
 

@@ -7,6 +7,7 @@
 mod analysis;
 mod cancel;
 mod columns;
+mod comparison;
 mod control;
 mod describe;
 pub mod dynamics;
@@ -16,6 +17,7 @@ pub mod grid;
 pub mod homology;
 pub mod limits;
 mod losses;
+mod places;
 mod points;
 mod projection;
 mod quality;
@@ -26,8 +28,10 @@ mod trajectories;
 
 pub use analysis::*;
 pub use cancel::Cancel;
+pub use comparison::{Comparison, Rebasing, Since, compare};
 pub use control::Control;
 pub use error::EngineError;
+pub use places::{Place, Places};
 pub use points::Points;
 
 use describe::Findings;

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{Group, RenderError, ReportInput};
 use crate::alert::Alert;
 use crate::artifact::Artifact;
-use crate::engine::Analysis;
+use crate::engine::{Analysis, Since};
 
 /// Version of the schema of `analysis.json` and `morse_graph.json`: raised when a field changes its meaning or goes,
 /// not when one is added.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The content of `analysis.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct AnalysisDocument<'a> {
     pub analysis: Option<Cow<'a, Analysis>>,
     /// Why nothing was, in plain words.
     pub no_analysis: Option<Cow<'a, str>>,
+    /// What became of the Morse sets of the analysis before, where there was one.
+    pub since: Option<Cow<'a, Since>>,
     /// All alerts on these runs, open and resolved.
     pub alerts: Cow<'a, [Alert]>,
 }
@@ -38,6 +40,7 @@ pub(super) fn analysis(input: &ReportInput) -> Result<Artifact, RenderError> {
         group: Cow::Borrowed(&input.group),
         analysis: input.analysis.as_ref().ok().map(Cow::Borrowed),
         no_analysis: input.analysis.as_ref().err().map(|reason| Cow::Borrowed(reason.as_str())),
+        since: input.since.as_ref().map(Cow::Borrowed),
         alerts: Cow::Borrowed(&input.alerts),
     };
     json("analysis.json", &document)

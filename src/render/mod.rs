@@ -20,6 +20,7 @@ mod phase_portrait;
 mod reading;
 mod regions;
 mod report;
+mod since;
 mod summary;
 mod svg;
 mod thin;
@@ -34,7 +35,7 @@ use self::reading::Reading;
 use self::report::Pictures;
 use crate::alert::Alert;
 use crate::artifact::Artifact;
-use crate::engine::Analysis;
+use crate::engine::{Analysis, Since};
 
 /// All that a report tells of one group of runs.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct ReportInput {
     pub analysis_id: String,
     /// What was found, or in plain words why there is no analysis yet (`only 2 checkpoints; at least 8 are needed`).
     pub analysis: Result<Analysis, String>,
+    /// What became of the Morse sets of the analysis before, where there was one.
+    pub since: Option<Since>,
     /// The runs of the group, those without an analysis too. Sorted by name in what is drawn, whatever their order here.
     pub runs: Vec<RunView>,
     /// All alerts on these runs, open and resolved.

@@ -11,6 +11,7 @@ use super::glossary::GLOSSARY;
 use super::morse_graph::contracted;
 use super::outcomes::{self, End, SetRow};
 use super::reading::{Reading, Run, Standing};
+use super::since;
 use super::svg::{Picture, escape, style_sheet};
 use super::trust::{self, CandidateRow, Figure};
 use super::verdict::{State, Verdict};
@@ -51,6 +52,7 @@ struct Page<'a> {
     low_confidence: String,
     ends: Vec<End>,
     retraction: String,
+    since: String,
     sets: Vec<SetRow>,
     sets_left_out: String,
     curves: Vec<CurveWords>,
@@ -78,6 +80,7 @@ struct StateWords {
 struct VerdictWords {
     headline: String,
     outlook: String,
+    change: String,
     advice: String,
     since_word: &'static str,
     since: String,
@@ -196,6 +199,7 @@ impl<'a> Page<'a> {
                 .map(|analysis| analysis.quality.low_confidence.join("; "))
                 .unwrap_or_default(),
             ends: outcomes::ends(reading),
+            since: since::details(input),
             retraction: analysis.map(outcomes::retraction).unwrap_or_default(),
             sets,
             sets_left_out,
@@ -222,6 +226,7 @@ impl<'a> Page<'a> {
                 },
                 headline: verdict.headline,
                 outlook: verdict.outlook,
+                change: verdict.change,
                 advice: verdict.advice,
                 since: verdict.since,
                 certainty: verdict.certainty,
@@ -324,11 +329,6 @@ fn picture_words(analysis: &Analysis, pictures: &Pictures) -> PictureWords {
             "The space of the first three coordinates from three sides. A tint is shown where all trusted cells behind one another agree; hatched is where there was too little to learn from."
         }
     };
-    PictureWords {
-        explanation,
-        arrangement: if pictures.morse_graph.size.0 > 640.0 { "stacked" } else { "" },
-        phase_portrait: pictures.phase_portrait.inline(),
-        portrait_caption: portrait_caption.to_owned(),
     let contracted = match contracted(&analysis.morse_graph) {
         0 => String::new(),
         1 => " One set of trivial index, which may hold nothing, is left out; it is grey in the picture of where training goes.".to_owned(),
@@ -337,6 +337,11 @@ fn picture_words(analysis: &Analysis, pictures: &Pictures) -> PictureWords {
             count(number, "set")
         ),
     };
+    PictureWords {
+        explanation,
+        arrangement: if pictures.morse_graph.size.0 > 640.0 { "stacked" } else { "" },
+        phase_portrait: pictures.phase_portrait.inline(),
+        portrait_caption: portrait_caption.to_owned(),
         morse_graph: pictures.morse_graph.inline(),
         graph_caption: format!(
             "Regions in which training can linger, and the ways between them, downwards. Those at the bottom are where it can end.{contracted}"

@@ -31,6 +31,7 @@ pub fn summary(input: &ReportInput) -> String {
     entry("Since", &verdict.since);
     entry("What to do", &verdict.advice);
     entry("Outlook", &verdict.outlook);
+    entry("Change", &verdict.change);
     for missing in &input.not_available {
         entry("Missing", missing);
     }
@@ -111,8 +112,8 @@ fn importance(role: Role) -> u8 {
 fn morse_set(analysis: &Analysis, index: usize, set: &MorseSet, runs: usize) -> String {
     let below: Vec<String> = analysis
         .morse_graph
-        .edges
         .reduced
+        .edges
         .iter()
         .filter(|(from, _)| *from == index)
         .map(|(_, to)| set_name(*to))

@@ -2,6 +2,7 @@
 
 use super::forecast;
 use super::reading::{Destination, Reading, Run, Standing, set_name};
+use super::since;
 use super::words::{count, figure, list, percent, thousands};
 use crate::alert::{Alert, AlertState, Severity};
 use crate::detect::Detector;
@@ -47,6 +48,8 @@ pub(super) struct Verdict {
     pub(super) advice: String,
     /// Where the runs go, if the picture can be trusted.
     pub(super) outlook: String,
+    /// Whether attractors have come or gone since the analysis before.
+    pub(super) change: String,
 }
 
 impl Verdict {
@@ -65,6 +68,7 @@ impl Verdict {
             since: since(reading, decisive),
             advice: advice(reading, state, decisive),
             outlook: outlook(reading),
+            change: since::headline(reading.input),
         }
     }
 }

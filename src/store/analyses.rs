@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Group, GroupId, StoreError, Tables};
-use crate::engine::Analysis;
+use crate::engine::{Analysis, Since};
 
 /// Analyses of a group that are kept, the latest ones.
 const KEPT: i64 = 10;
@@ -15,6 +15,8 @@ pub struct Analysed {
     pub name: String,
     /// What was found, or why there is nothing.
     pub result: Result<Analysis, String>,
+    /// What became of the Morse sets of the analysis before.
+    pub since: Option<Since>,
 }
 
 /// A group's report that a sink must get.
@@ -30,6 +32,38 @@ pub struct Delivery {
     pub attempts: u32,
 }
 
+/// What a row says of an analysis.
+struct Stored {
+    name: String,
+    analysis: Option<String>,
+    reason: Option<String>,
+    since: Option<String>,
+}
+
+impl Stored {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { name: row.get(0)?, analysis: row.get(1)?, reason: row.get(2)?, since: row.get(3)? })
+    }
+
+    /// An analysis whose fields are not those of today was made by an older program: it is done again, since the
+    /// engine's version is part of its name.
+    fn analysed(self) -> Result<Analysed, StoreError> {
+        let result = match self.analysis {
+            Some(json) => match serde_json::from_str(&json) {
+                Ok(analysis) => Ok(analysis),
+                Err(error) if error.is_data() => Err(OLDER.to_owned()),
+                Err(error) => return Err(damaged(error)),
+            },
+            None => Err(self.reason.unwrap_or_default()),
+        };
+        let since = self.since.map(|json| serde_json::from_str(&json)).transpose().map_err(damaged)?;
+        Ok(Analysed { name: self.name, result, since })
+    }
+}
+
+/// Why an analysis that is there is not shown.
+const OLDER: &str = "an older version of this program made it; it is made again with the next checkpoint";
+
 impl Tables<'_> {
     /// Writes an analysis.
     pub fn put_analysis(&self, group: GroupId, analysed: &Analysed) -> Result<(), StoreError> {
@@ -37,11 +71,16 @@ impl Tables<'_> {
             Ok(analysis) => (Some(serde_json::to_string(analysis).map_err(damaged)?), None),
             Err(reason) => (None, Some(reason)),
         };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO analyses (group_id, name, analysis, reason) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![group.0, analysed.name, analysis, reason])?;
+        let since = analysed.since.as_ref().map(serde_json::to_string).transpose().map_err(damaged)?;
+        let sql =
+            "INSERT INTO analyses (group_id, name, analysis, reason, since) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            group.0,
+            analysed.name,
+            analysis,
+            reason,
+            since
+        ])?;
         self.connection
             .prepare_cached(
                 "DELETE FROM analyses WHERE group_id = ?1 AND id NOT IN
@@ -59,20 +98,21 @@ impl Tables<'_> {
 
     /// A group's last analysis.
     pub fn last_analysis(&self, group: GroupId) -> Result<Option<Analysed>, StoreError> {
-        let sql = "SELECT name, analysis, reason FROM analyses WHERE group_id = ?1 ORDER BY id DESC LIMIT 1";
-        let row: Option<(String, Option<String>, Option<String>)> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([group.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
-        row.map(|(name, analysis, reason)| {
-            let result = match analysis {
-                Some(json) => Ok(serde_json::from_str(&json).map_err(damaged)?),
-                None => Err(reason.unwrap_or_default()),
-            };
-            Ok(Analysed { name, result })
-        })
-        .transpose()
+        let sql =
+            "SELECT name, analysis, reason, since FROM analyses WHERE group_id = ?1 ORDER BY id DESC LIMIT 1";
+        let row = self.connection.prepare_cached(sql)?.query_row([group.0], Stored::read).optional()?;
+        row.map(Stored::analysed).transpose()
+    }
+
+    /// A group's last analysis that found something, with its name; `None` where an older program made it.
+    pub fn last_found(&self, group: GroupId) -> Result<Option<(String, Analysis)>, StoreError> {
+        let sql = "SELECT name, analysis, reason, since FROM analyses
+            WHERE group_id = ?1 AND analysis IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let row = self.connection.prepare_cached(sql)?.query_row([group.0], Stored::read).optional()?;
+        let Some(Analysed { name, result, .. }) = row.map(Stored::analysed).transpose()? else {
+            return Ok(None);
+        };
+        Ok(result.ok().map(|analysis| (name, analysis)))
     }
 
     /// Analyses whose name begins with `prefix`, the latest of each name, with their groups.
@@ -90,22 +130,12 @@ impl Tables<'_> {
     }
 
     /// The analysis of a group with this name.
-    pub fn analysis(
-        &self,
-        group: GroupId,
-        name: &str,
-    ) -> Result<Option<Result<Analysis, String>>, StoreError> {
-        let sql = "SELECT analysis, reason FROM analyses WHERE group_id = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1";
-        let row: Option<(Option<String>, Option<String>)> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row(params![group.0, name], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        row.map(|(analysis, reason)| match analysis {
-            Some(json) => Ok(Ok(serde_json::from_str(&json).map_err(damaged)?)),
-            None => Ok(Err(reason.unwrap_or_default())),
-        })
-        .transpose()
+    pub fn analysis(&self, group: GroupId, name: &str) -> Result<Option<Analysed>, StoreError> {
+        let sql = "SELECT name, analysis, reason, since FROM analyses
+            WHERE group_id = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row = statement.query_row(params![group.0, name], Stored::read).optional()?;
+        row.map(Stored::analysed).transpose()
     }
 
     /// Promises each of the sinks a new report on a group. A promise that is open already takes this one in.
@@ -205,18 +235,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_analysis_of_an_older_program_is_none() {
+        let store = Store::open_temporary().unwrap();
+        store
+            .write(|tables| {
+                let group = tables.group("s", "e", "", "sig")?.id;
+                let sql =
+                    "INSERT INTO analyses (group_id, name, analysis) VALUES (?1, 'old', '{\"grid\": {}}')";
+                tables.connection.execute(sql, [group.0])?;
+                assert_eq!(tables.last_analysis(group)?.unwrap().result, Err(OLDER.into()));
+                assert_eq!(tables.last_found(group)?, None);
+                Ok(())
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
     async fn the_latest_analyses_are_kept() {
         let store = Store::open_temporary().unwrap();
         store
             .write(|tables| {
                 let group = tables.group("s", "e", "", "sig")?.id;
                 for index in 0..=KEPT {
-                    let analysed = Analysed { name: format!("n{index}"), result: Err("too few".into()) };
+                    let analysed =
+                        Analysed { name: format!("n{index}"), result: Err("too few".into()), since: None };
                     tables.put_analysis(group, &analysed)?;
                 }
                 assert_eq!(tables.last_analysis_name(group)?, Some(format!("n{KEPT}")));
                 assert_eq!(tables.analysis(group, "n0")?, None);
-                assert_eq!(tables.analysis(group, "n1")?, Some(Err("too few".into())));
+                assert_eq!(
+                    tables.analysis(group, "n1")?.map(|found| found.result),
+                    Some(Err("too few".into()))
+                );
+                assert_eq!(tables.last_found(group)?, None);
                 Ok(())
             })
             .await

@@ -235,7 +235,7 @@ fn the_analysis_can_be_read_back() {
     let input = report(Size { healthy: 3, checkpoints: 20, subdivisions: 14 });
     let rendered = Rendered(artifacts(&input).unwrap());
     let document: AnalysisDocument = serde_json::from_str(rendered.text("analysis.json")).unwrap();
-    assert_eq!(document.schema, 1);
+    assert_eq!(document.schema, 2);
     assert_eq!(*document.id, *input.analysis_id);
     assert_eq!(document.analysis.as_deref(), input.analysis.as_ref().ok());
     assert_eq!(document.alerts, input.alerts);

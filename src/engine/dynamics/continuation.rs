@@ -5,6 +5,8 @@
 //! may differ, so sets are compared by the volume that they share. A finer grid shrinks a set without moving it: two
 //! sets *overlap* when at least half of the smaller lies in the larger.
 
+use serde::{Deserialize, Serialize};
+
 use super::RecurrentSet;
 use crate::engine::grid::{Rect, UniformGrid};
 use crate::engine::{Control, EngineError, Role};
@@ -63,7 +65,7 @@ impl MorseRegion {
 }
 
 /// What became of the Morse sets of one decomposition in another. All lists are sorted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continuation {
     /// Pairs (before, after) that are one set. Of all that overlap and do not differ in index, those of known and equal
     /// index are taken first, then those that both attract or both do not, then those that share more of the smaller,
@@ -145,6 +147,33 @@ impl Continuation {
                 .filter(|&old| before[old].is_attractor && !attracts(after, successor[old]))
                 .collect(),
         })
+    }
+}
+
+impl Continuation {
+    /// The same with other numbers for the sets: `before[n]` and `after[n]` for number n.
+    ///
+    /// # Panics
+    /// If there are not as many as there are sets.
+    #[must_use]
+    pub fn renumbered(self, before: &[usize], after: &[usize]) -> Self {
+        let pairs = |pairs: Vec<(usize, usize)>| -> Vec<(usize, usize)> {
+            pairs.into_iter().map(|(old, new)| (before[old], after[new])).collect()
+        };
+        let each = |sets: Vec<usize>, names: &[usize]| -> Vec<usize> {
+            sets.into_iter().map(|set| names[set]).collect()
+        };
+        Self {
+            same: pairs(self.same),
+            changed: pairs(self.changed),
+            born: each(self.born, after),
+            died: each(self.died, before),
+            split: self.split.into_iter().map(|(old, parts)| (before[old], each(parts, after))).collect(),
+            merged: self.merged.into_iter().map(|(new, parts)| (after[new], each(parts, before))).collect(),
+            attractors: self.attractors,
+            new_attractors: each(self.new_attractors, after),
+            lost_attractors: each(self.lost_attractors, before),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn report(healthy: usize) -> ReportInput {
         group: Group { source: "local".into(), experiment: "iris".into(), signature: "89f3".into() },
         analysis_id: "made for a test".into(),
         analysis: analysis.map_err(|error| error.to_string()),
+        since: None,
         runs,
         alerts,
         skipped: Vec::new(),

@@ -113,6 +113,7 @@ pub(super) fn report(size: Size) -> ReportInput {
         },
         analysis_id: "c2a91f7bd04e55d8a3b6407e9d1f8c2aa07b53ee61d94f08b7c3125d9e640fab".to_owned(),
         analysis: Ok(analysis),
+        since: None,
         runs,
         alerts: alerts(step(onset), step(blow), stride),
         skipped: vec![
@@ -374,7 +375,6 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
     }
 }
 
-/// Cells given to where they lead, those that lead to several attractors to the saddle between them.
 /// The graph with these edges, which are the whole Hasse diagram.
 fn morse_graph(sets: Vec<MorseSet>, edges: Vec<(usize, usize)>) -> MorseGraph {
     let mut graph = MorseGraph { sets, edges, reduced: ReducedMorseGraph::default() };
@@ -406,6 +406,7 @@ fn reduce(graph: &mut MorseGraph) {
     reduced.edges = pairs.filter(direct).collect();
 }
 
+/// Cells given to where they lead, those that lead to several attractors to the saddle between them.
 fn retraction(fates: &[Fate], labels: &[Option<usize>], sets: usize) -> Retraction {
     let tile = |(fate, label): (&Fate, &Option<usize>)| match (label, fate) {
         (Some(set), _) | (None, Fate::Certain(set)) => Tile::MorseSet(*set),
@@ -704,10 +705,10 @@ pub(super) fn near_identity() -> ReportInput {
         set.cells = vec![(cell, 2)];
         set.size = 2;
         set.visits.clear();
-        let id = graph.sets.len();
         if number % 3 == 0 {
             set.conley_index = trivial();
         }
+        let id = graph.sets.len();
         graph.sets.push(set);
         let above = (chance.uniform() * id as f64) as usize;
         graph.edges.push((id, above));
@@ -722,8 +723,8 @@ pub(super) fn near_identity() -> ReportInput {
         graph.edges.extend([(6 + attractor, id), (90 + attractor * 3, id)]);
     }
     graph.edges.sort_unstable();
-    analysis.retraction = None;
     reduce(graph);
+    analysis.retraction = None;
     analysis.quality.low_confidence = vec![
         "the map was learned from one run only, so it is not known how a new run would behave".to_owned(),
         "the map was learned from only 38 pairs of checkpoints".to_owned(),
