@@ -245,6 +245,22 @@ sinks: []
     }
 
     #[test]
+    fn a_grid_is_a_number_or_depths() {
+        let adaptive =
+            "version: 1\nanalysis: {grid: {subdivisions: {init: 8, min: 14, max: 18, limit: 10000}}}\n";
+        let config = parse(adaptive, "test").unwrap();
+        let depths = Refinement { init: 8, min: 14, max: 18, limit: 10_000 };
+        assert_eq!(config.analysis.grid.subdivisions, Subdivisions::Adaptive(depths));
+        assert_eq!(parse(&to_yaml(&config).unwrap(), "again").unwrap(), config);
+        assert_eq!(config.validate(std::path::Path::new("")).unwrap().parameters.grid, config.analysis.grid);
+        let error = parse("version: 1\nanalysis: {grid: {subdivisions: fine}}\n", "test").unwrap_err();
+        assert!(error.to_string().contains("a number of subdivisions such as 14, or {init: 8,"), "{error}");
+        let shrinking = adaptive.replace("min: 14", "min: 4");
+        let error = parse(&shrinking, "test").unwrap().validate(std::path::Path::new("")).unwrap_err();
+        assert!(error.to_string().contains("cannot be refined from 8 over 4 to 18"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_answered_with_place_and_names() {
         let message = |text| parse(text, "doodl3.yaml").unwrap_err().to_string();
         insta::assert_snapshot!(message("version: 1\nanalysis:\n  evry: 3\n"), @r#"

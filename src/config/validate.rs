@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{Config, DirectorySource, Model, Sink, Source, VERSION};
 use crate::checkpoint::Pattern;
 use crate::detect;
-use crate::engine::{Enclosure, LagChoice, Margin, Parameters};
+use crate::engine::dynamics::Refinement;
+use crate::engine::{Enclosure, LagChoice, Margin, Parameters, Subdivisions};
 use crate::evaluate::protocol::{self, Program};
 
 /// Which runs are analysed together.
@@ -223,12 +224,20 @@ impl Config {
             format!("{} is no share", analysis.surrogate.trust),
             "write a positive number, such as 0.5",
         );
-        check(
-            (1..=24).contains(&analysis.grid.subdivisions),
-            "grid.subdivisions",
-            format!("2^{} cells cannot be used", analysis.grid.subdivisions),
-            "write a number from 1 to 24; 14 gives 16,384 cells",
-        );
+        match analysis.grid.subdivisions {
+            Subdivisions::Uniform(subdivisions) => check(
+                (1..=24).contains(&subdivisions),
+                "grid.subdivisions",
+                format!("2^{subdivisions} cells cannot be used"),
+                "write a number from 1 to 24; 14 gives 16,384 cells",
+            ),
+            Subdivisions::Adaptive(Refinement { init, min, max, .. }) => check(
+                (1..=24).contains(&init) && init <= min && min <= max && max <= MOST_ADAPTIVE_SUBDIVISIONS,
+                "grid.subdivisions",
+                format!("a grid cannot be refined from {init} over {min} to {max} subdivisions"),
+                "write depths that increase, the first at most 24 and the last at most 40, such as `{init: 8, min: 14, max: 18, limit: 10000}`",
+            ),
+        }
         let (Margin::Share(margin) | Margin::Absolute(margin)) = analysis.grid.margin;
         check(
             margin >= 0.0 && margin.is_finite(),
@@ -245,6 +254,9 @@ impl Config {
         }
     }
 }
+
+/// Deepest level of an adaptive grid: cells are a millionth of the domain along each of two axes.
+const MOST_ADAPTIVE_SUBDIVISIONS: u32 = 40;
 
 #[derive(Default)]
 struct Problems(Vec<Problem>);

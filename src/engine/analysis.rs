@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dynamics::{Classes, Existence, ReducedMorseGraph, Tile};
+use super::dynamics::{Classes, Existence, ReducedMorseGraph, Refinement, Tile};
 use super::homology::ConleyIndex;
 
 /// The training runs that are analysed together, as the engine sees them.
@@ -163,8 +163,8 @@ pub enum Enclosure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GridParameters {
-    /// Number of times every cell is halved, axes in turn: 2 to this power cells.
-    pub subdivisions: u32,
+    /// How finely the domain is cut.
+    pub subdivisions: Subdivisions,
     /// What is added to the data's bounding box on each side.
     pub margin: Margin,
     /// Whether cells outside the trusted region and images outside the domain are vertices of their own.
@@ -173,7 +173,30 @@ pub struct GridParameters {
 
 impl Default for GridParameters {
     fn default() -> Self {
-        Self { subdivisions: 14, margin: Margin::Share(0.1), mode: Mode::Full }
+        Self { subdivisions: Subdivisions::Uniform(14), margin: Margin::Share(0.1), mode: Mode::Full }
+    }
+}
+
+/// How finely the domain is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "a number of subdivisions such as 14, or {init: 8, min: 14, max: 18, limit: 10000} for a grid that is finer where training lingers"
+)]
+pub enum Subdivisions {
+    /// Everywhere alike: the number of times every cell is halved, axes in turn; 2 to this power cells.
+    Uniform(u32),
+    /// Only where the map comes back to itself.
+    Adaptive(Refinement),
+}
+
+impl Subdivisions {
+    /// How often cells are halved with which Morse sets are made.
+    pub fn of_morse_sets(self) -> u32 {
+        match self {
+            Self::Uniform(subdivisions) => subdivisions,
+            Self::Adaptive(refinement) => refinement.min,
+        }
     }
 }
 

@@ -186,8 +186,7 @@ fn regions(analysis: &Analysis, place: impl Fn(Vec<Rect>) -> Vec<Rect>, as_rows:
         let rects = if as_rows {
             places.rows(&set.cells)
         } else {
-            let cells = set.cells.iter().flat_map(|&(first, length)| first..first + length);
-            cells.filter_map(|cell| places.get(cell)).map(|cell| places.rect(cell)).collect()
+            places.each(set.cells.iter().copied()).map(|cell| places.rect(cell)).collect()
         };
         MorseRegion {
             rects: place(rects),

@@ -1,8 +1,8 @@
 //! From what was computed to plain data.
 
-use super::dynamics::{BoxMap, MorseDecomposition, OrderRetraction, RecurrentSet, Tile};
+use super::dynamics::{CellMap, Digraph as _, MorseDecomposition, OrderRetraction, RecurrentSet, Tile};
 use super::forecast::Scene;
-use super::grid::UniformGrid;
+use super::grid::{Level, Rect};
 use super::homology::ConleyIndex;
 use super::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
@@ -16,17 +16,19 @@ use super::surrogate::{FittedMap, GaussianProcess};
 use super::trajectories::Path;
 use super::{
     Analysis, Basins, Control, Enclosure, EngineError, Extent, Fate, Grid, GridLevel, LossSummary,
-    MorseGraph, MorseSet, Outlook, Parameters, Quality, Retraction, Role, Surrogate, Trajectory, Visit,
+    MorseGraph, MorseSet, Outlook, Parameters, Places, Quality, Retraction, Role, Surrogate, Trajectory,
+    Visit,
 };
 
 /// All results of an analysis.
-pub(super) struct Findings<'a> {
+pub(super) struct Findings<'a, M> {
     pub(super) parameters: &'a Parameters,
     pub(super) choice: &'a Choice<'a>,
     pub(super) fitted: &'a FittedMap,
     pub(super) widening: Option<f64>,
     pub(super) bending: Option<Vec<f64>>,
-    pub(super) map: &'a BoxMap,
+    pub(super) domain: Rect,
+    pub(super) map: &'a M,
     pub(super) morse: &'a MorseDecomposition,
     /// Of each Morse set.
     pub(super) conley_indices: Vec<ConleyIndex>,
@@ -34,30 +36,34 @@ pub(super) struct Findings<'a> {
     pub(super) assessment: Assessment,
 }
 
-impl Findings<'_> {
+impl<M: CellMap> Findings<'_, M> {
     pub(super) fn describe(self, control: &Control) -> Result<Analysis, EngineError> {
-        let grid = self.map.grid();
+        let grid = describe_grid(&self.domain, self.map);
+        let places = Places::of(&grid);
         let cells: Vec<Vec<Option<u32>>> = self
             .paths()
             .iter()
-            .map(|path| path.points.rows().map(|point| grid.cell_at(point)).collect())
+            .map(|path| path.points.rows().map(|point| self.map.cell_at(point)).collect())
             .collect();
         let sets: Vec<Vec<Option<usize>>> = cells
             .iter()
             .map(|cells| cells.iter().map(|cell| cell.and_then(|cell| self.morse.set_of(cell))).collect())
             .collect();
         let basins = self.basins(&cells, control)?;
-        let quality = self.quality(&cells);
+        let quality = self.quality(&cells, &basins.fates, &places);
+        let morse_graph = self.morse_graph(&sets, &places);
+        let retraction =
+            self.retraction.as_ref().map(|retraction| self.describe_retraction(retraction, &places));
         Ok(Analysis {
             parameters: self.parameters.clone(),
             projection: self.choice.coordinates.projection.clone(),
             lag: self.choice.pairs.lag(),
             candidates: self.choice.candidates.clone(),
             trajectories: self.trajectories(&sets),
-            morse_graph: self.morse_graph(&sets),
-            grid: describe_grid(self.map),
+            morse_graph,
+            grid,
             basins,
-            retraction: self.retraction.as_ref().map(|retraction| self.describe_retraction(retraction)),
+            retraction,
             quality,
             surrogate: self.surrogate(),
         })
@@ -92,16 +98,17 @@ impl Findings<'_> {
         }
     }
 
-    fn morse_graph(&self, sets: &[Vec<Option<usize>>]) -> MorseGraph {
+    fn morse_graph(&self, sets: &[Vec<Option<usize>>], places: &Places<'_>) -> MorseGraph {
         let describe = |(number, set): (usize, &RecurrentSet)| {
-            let grid = self.map.grid();
-            let (lower, upper) = bounding_box(grid, set);
+            let hull = self.map.hull(set);
+            let cells: Vec<(usize, usize)> =
+                set.cells.iter().map(|&(first, length)| (first as usize, length as usize)).collect();
             MorseSet {
-                cells: set.cells.iter().map(|&(first, length)| (first as usize, length as usize)).collect(),
                 size: set.size,
-                volume_share: set.size as f64 / f64::from(grid.cells()),
-                lower,
-                upper,
+                volume_share: places.volume_share(cells.iter().copied()),
+                cells,
+                lower: hull.lower().to_vec(),
+                upper: hull.upper().to_vec(),
                 role: set.role,
                 conley_index: self.conley_indices[number].clone(),
                 loss: self.loss_inside(number, sets),
@@ -145,7 +152,7 @@ impl Findings<'_> {
     }
 
     fn basins(&self, cells: &[Vec<Option<u32>>], control: &Control) -> Result<Basins, EngineError> {
-        let fates = runs((0..self.map.grid().cells()).map(|cell| self.fate(cell)));
+        let fates = runs((0..self.map.vertices()).map(|cell| self.fate(cell)));
         let attractors = self.morse.sets().iter().enumerate().filter(|(_, set)| set.role == Role::Attractor);
         let sizes = attractors.map(|(number, _)| {
             let (certain, singleton) = self.morse.fates().basin_sizes(number);
@@ -169,26 +176,25 @@ impl Findings<'_> {
         Ok(Basins { fates, sizes: sizes.collect(), outlook: outlook.collect() })
     }
 
-    fn describe_retraction(&self, retraction: &OrderRetraction) -> Retraction {
-        let tiles = runs((0..self.map.grid().cells()).map(|cell| retraction.tile(cell)));
+    fn describe_retraction(&self, retraction: &OrderRetraction, places: &Places<'_>) -> Retraction {
+        let tiles = runs((0..self.map.vertices()).map(|cell| retraction.tile(cell)));
         let mut sets = vec![Extent::default(); self.morse.sets().len()];
         let (mut escape, mut uncoloured) = (Extent::default(), Extent::default());
-        for &(tile, length) in &tiles {
+        for ((first, length), tile) in placed(&tiles) {
             let extent = match tile {
                 Tile::MorseSet(set) => &mut sets[set],
                 Tile::Escape => &mut escape,
                 Tile::None => &mut uncoloured,
             };
             extent.cells += length;
-        }
-        for extent in sets.iter_mut().chain([&mut escape, &mut uncoloured]) {
-            extent.volume_share = extent.cells as f64 / f64::from(self.map.grid().cells());
+            extent.volume_share += places.volume_share([(first, length)]);
         }
         let (existence, classes) = (retraction.existence(), retraction.classes());
         Retraction { existence, classes, tiles, sets, escape, uncoloured }
     }
 
-    fn quality(&self, cells: &[Vec<Option<u32>>]) -> Quality {
+    fn quality(&self, cells: &[Vec<Option<u32>>], fates: &[(Fate, usize)], places: &Places<'_>) -> Quality {
+        let known_cells = placed(fates).filter(|(_, fate)| *fate != Fate::Untrusted).map(|(cells, _)| cells);
         let known = |cell: &Option<u32>| cell.is_some_and(|cell| !self.map.is_unknown(cell));
         let points: usize = cells.iter().map(Vec::len).sum();
         let trusted = cells.iter().flatten().filter(|cell| known(cell)).count();
@@ -202,7 +208,7 @@ impl Findings<'_> {
             nominal_coverage: NOMINAL_COVERAGE,
             coverage: assessment.coverage,
             trusted_points: trusted as f64 / points as f64,
-            trusted_cells: self.map.known_cells() as f64 / f64::from(self.map.grid().cells()),
+            trusted_cells: places.volume_share(known_cells),
             confidence: match self.parameters.surrogate.enclosure {
                 Enclosure::Confidence(probability) => Some(probability),
                 Enclosure::Padding => None,
@@ -288,25 +294,29 @@ fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<(T, usize)> {
     runs
 }
 
-fn describe_grid(map: &BoxMap) -> Grid {
-    let grid = map.grid();
-    let cells_per_axis: Vec<usize> =
-        (0..grid.dimension()).map(|axis| grid.cells_along(axis) as usize).collect();
-    Grid {
-        lower: grid.domain().lower().to_vec(),
-        upper: grid.domain().upper().to_vec(),
-        cells_per_axis: cells_per_axis.clone(),
-        cells: grid.cells() as usize,
-        edges: map.edges(),
-        levels: vec![GridLevel {
-            subdivisions: grid.subdivisions(),
-            cells_per_axis,
-            keys: vec![(0, grid.cells() as usize)],
-        }],
-    }
+/// The cells that runs of values are of, as runs (first cell, length).
+fn placed<T: Copy>(runs: &[(T, usize)]) -> impl Iterator<Item = ((usize, usize), T)> {
+    let place = |first: &mut usize, &(value, length): &(T, usize)| {
+        let run = (*first, length);
+        *first += length;
+        Some((run, value))
+    };
+    runs.iter().scan(0, place)
 }
 
-fn bounding_box(grid: &UniformGrid, set: &RecurrentSet) -> (Vec<f64>, Vec<f64>) {
-    let hull = set.hull(grid);
-    (hull.lower().to_vec(), hull.upper().to_vec())
+fn describe_grid<M: CellMap>(domain: &Rect, map: &M) -> Grid {
+    let level = |(level, keys): (Level, Vec<(u64, u64)>)| GridLevel {
+        subdivisions: level.depth(),
+        cells_per_axis: (0..level.dimension()).map(|axis| level.cells_along(axis) as usize).collect(),
+        keys: keys.into_iter().map(|(first, length)| (first as usize, length as usize)).collect(),
+    };
+    let levels: Vec<GridLevel> = map.levels().into_iter().map(level).collect();
+    Grid {
+        lower: domain.lower().to_vec(),
+        upper: domain.upper().to_vec(),
+        cells_per_axis: levels.last().map(|level| level.cells_per_axis.clone()).unwrap_or_default(),
+        cells: map.vertices() as usize,
+        edges: map.edges(),
+        levels,
+    }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::dynamics::{BoxMap, MorseDecomposition};
+use super::dynamics::{CellMap, MorseDecomposition};
 use super::losses::KnownLosses;
 use super::random::Random;
 use super::surrogate::FittedMap;
@@ -22,9 +22,9 @@ const ARRIVED: f64 = 2.0;
 const SEED: u64 = 0x00d0_0d13;
 
 /// What paths run through.
-pub(super) struct Scene<'a> {
+pub(super) struct Scene<'a, M> {
     fitted: &'a FittedMap,
-    map: &'a BoxMap,
+    map: &'a M,
     morse: &'a MorseDecomposition,
     losses: Option<KnownLosses>,
     /// Of each Morse set that attracts, the corners of the box where paths have arrived.
@@ -39,16 +39,16 @@ struct Ended {
     loss: Option<f64>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a, M: CellMap> Scene<'a, M> {
     pub(super) fn new(
         fitted: &'a FittedMap,
-        map: &'a BoxMap,
+        map: &'a M,
         morse: &'a MorseDecomposition,
         losses: Option<KnownLosses>,
     ) -> Self {
         let arrival = morse.sets().iter().map(|set| {
             (set.role == Role::Attractor).then(|| {
-                let hull = set.hull(map.grid());
+                let hull = map.hull(set);
                 let noise = |axis: usize| ARRIVED * fitted.noise(axis);
                 let lower = hull.lower().iter().enumerate().map(|(axis, x)| x - noise(axis)).collect();
                 let upper = hull.upper().iter().enumerate().map(|(axis, x)| x + noise(axis)).collect();
@@ -111,7 +111,7 @@ impl<'a> Scene<'a> {
 
     /// The end that a path at this point has come to, if any.
     fn end(&self, point: &[f64]) -> Option<End> {
-        let Some(cell) = self.map.grid().cell_at(point) else { return Some(End::Exit) };
+        let Some(cell) = self.map.cell_at(point) else { return Some(End::Exit) };
         if self.map.is_unknown(cell) {
             return Some(End::Unknown);
         }

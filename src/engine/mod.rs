@@ -35,11 +35,11 @@ pub use places::{Place, Places};
 pub use points::Points;
 
 use describe::Findings;
-use dynamics::{MorseDecomposition, OrderRetraction};
-use grid::{MAX_DIMENSION, Rect, UniformGrid};
-use homology::conley_indices;
-use projection::{Coordinates, choose};
-use surrogate::{FittedMap, Simultaneous, box_map};
+use dynamics::{AdaptiveMap, CellMap, CornerRule, MorseDecomposition, OrderRetraction, Refinement, Widening};
+use grid::{Level, MAX_DIMENSION, Rect, UniformGrid};
+use homology::{ConleyIndex, adaptive_conley_indices, conley_indices};
+use projection::{Choice, Coordinates, choose};
+use surrogate::{BoundByDepth, Enclosing, FittedMap, Simultaneous, box_map};
 use trajectories::Group;
 
 /// Conley indices have coefficients in the field of so many elements, as CMGDB's have: over that of two x + 1 and x − 1
@@ -70,42 +70,107 @@ pub fn analyze(
     let fitted = FittedMap::given(&choice.pairs, surrogate, &hyperparameters)?;
 
     control.report("map", 0.0);
-    let grid =
-        UniformGrid::new(domain(&choice.coordinates, parameters.grid.margin), parameters.grid.subdivisions)?;
-    let bound = match surrogate.enclosure {
-        Enclosure::Padding => None,
-        Enclosure::Confidence(probability) => Some(Simultaneous::new(&fitted, &grid, probability)),
-    };
-    let map = box_map(&fitted, &grid, bound.as_ref(), surrogate.trust, parameters.grid.mode, control)?;
-
-    control.report("recurrence", 0.0);
-    let morse = MorseDecomposition::of(&map, control)?;
-
-    control.report("index", 0.0);
-    let conley_indices = conley_indices(&grid, &map, &morse, CONLEY_PRIME, control)?;
-
-    control.report("retraction", 0.0);
-    let retraction = match OrderRetraction::of(&map, &morse, control) {
-        Ok(retraction) => Some(retraction),
-        Err(EngineError::OrderTooWide { .. }) => None,
-        Err(error) => return Err(error),
-    };
-
-    control.report("quality", 0.0);
-    let assessment = choice.assess(surrogate, &hyperparameters, control)?;
-    Findings {
+    let learned = Learned {
         parameters,
         choice: &choice,
+        hyperparameters: &hyperparameters,
         fitted: &fitted,
-        widening: bound.as_ref().map(|bound| bound.widening.iter().copied().fold(0.0, f64::max)),
-        bending: bound.map(|bound| bound.bending),
-        map: &map,
-        morse: &morse,
-        conley_indices,
-        retraction,
-        assessment,
+        domain: domain(&choice.coordinates, parameters.grid.margin),
+    };
+    match parameters.grid.subdivisions {
+        Subdivisions::Uniform(subdivisions) => learned.on_uniform_grid(subdivisions, control),
+        Subdivisions::Adaptive(refinement) => learned.on_adaptive_grid(refinement, control),
     }
-    .describe(control)
+}
+
+/// What was learned before there are any cells.
+struct Learned<'a> {
+    parameters: &'a Parameters,
+    choice: &'a Choice<'a>,
+    hyperparameters: &'a [Hyperparameters],
+    fitted: &'a FittedMap,
+    domain: Rect,
+}
+
+impl Learned<'_> {
+    fn on_uniform_grid(&self, subdivisions: u32, control: &Control) -> Result<Analysis, EngineError> {
+        let GridParameters { mode, .. } = self.parameters.grid;
+        let SurrogateParameters { trust, enclosure, .. } = self.parameters.surrogate;
+        let grid = UniformGrid::new(self.domain, subdivisions)?;
+        let bound = match enclosure {
+            Enclosure::Padding => None,
+            Enclosure::Confidence(probability) => Some(Simultaneous::new(self.fitted, &grid, probability)),
+        };
+        let map = box_map(self.fitted, &grid, bound.as_ref(), trust, mode, control)?;
+        let widened = bound.map(|bound| (bound.widening, bound.bending));
+        let indices = |morse: &MorseDecomposition| conley_indices(&grid, &map, morse, CONLEY_PRIME, control);
+        self.dynamics(&map, indices, widened, control)
+    }
+
+    fn on_adaptive_grid(&self, refinement: Refinement, control: &Control) -> Result<Analysis, EngineError> {
+        let GridParameters { mode, .. } = self.parameters.grid;
+        let SurrogateParameters { trust, enclosure, .. } = self.parameters.surrogate;
+        let dimension = self.domain.dimension();
+        let bound = match enclosure {
+            Enclosure::Padding => None,
+            Enclosure::Confidence(probability) => {
+                let finest = Level::new(self.domain, refinement.max)?;
+                Some(BoundByDepth::new(self.fitted, &finest, refinement.init, probability))
+            }
+        };
+        let none = [0.0; MAX_DIMENSION];
+        let enclosing =
+            Enclosing::new(self.fitted, bound.as_ref().map_or(&none, |bound| &bound.widening), trust);
+        let widening = bound.as_ref().map_or(Widening::CellWidth, |bound| Widening::ByDepth(&bound.bending));
+        let rule = CornerRule { map: &enclosing, widening, mode };
+        let map = AdaptiveMap::refine(self.domain, &vec![false; dimension], refinement, &rule, control)?;
+        let deepest = refinement.max as usize;
+        let widened = bound.as_ref().map(|bound| (bound.widening.clone(), bound.bending[deepest].clone()));
+        let indices =
+            |morse: &MorseDecomposition| adaptive_conley_indices(&map, &rule, morse, CONLEY_PRIME, control);
+        self.dynamics(&map, indices, widened, control)
+    }
+
+    /// The dynamics of a map on cells. `widened` are the factors of standard deviations and the lengths, for each axis,
+    /// by which images were widened for the sake of confidence.
+    fn dynamics<M: CellMap>(
+        &self,
+        map: &M,
+        conley_indices: impl FnOnce(&MorseDecomposition) -> Result<Vec<ConleyIndex>, EngineError>,
+        widened: Option<(Vec<f64>, Vec<f64>)>,
+        control: &Control,
+    ) -> Result<Analysis, EngineError> {
+        control.report("recurrence", 0.0);
+        let morse = MorseDecomposition::of(map, control)?;
+
+        control.report("index", 0.0);
+        let conley_indices = conley_indices(&morse)?;
+
+        control.report("retraction", 0.0);
+        let retraction = match OrderRetraction::of(map, &morse, control) {
+            Ok(retraction) => Some(retraction),
+            Err(EngineError::OrderTooWide { .. }) => None,
+            Err(error) => return Err(error),
+        };
+
+        control.report("quality", 0.0);
+        let assessment = self.choice.assess(&self.parameters.surrogate, self.hyperparameters, control)?;
+        let (widening, bending) = widened.unzip();
+        Findings {
+            parameters: self.parameters,
+            choice: self.choice,
+            fitted: self.fitted,
+            domain: self.domain,
+            widening: widening.map(|factors: Vec<f64>| factors.into_iter().fold(0.0, f64::max)),
+            bending,
+            map,
+            morse: &morse,
+            conley_indices,
+            retraction,
+            assessment,
+        }
+        .describe(control)
+    }
 }
 
 /// How well coordinates at a lag predict fresh runs: both are fixed in the parameters, the coordinates, the map and its
@@ -137,8 +202,17 @@ fn check(parameters: &Parameters) -> Result<(), EngineError> {
     if !(1..=MAX_DIMENSION).contains(dimension) {
         return Err(EngineError::Dimension { dimension: *dimension });
     }
-    if grid.subdivisions > grid::MAX_SUBDIVISIONS {
-        return Err(EngineError::TooManyCells { subdivisions: grid.subdivisions });
+    match grid.subdivisions {
+        Subdivisions::Uniform(subdivisions) if subdivisions > grid::MAX_SUBDIVISIONS => {
+            return Err(EngineError::TooManyCells { subdivisions });
+        }
+        Subdivisions::Adaptive(Refinement { init, min, max, .. }) if init > min || min > max => {
+            return Err(EngineError::Refinement { init, min, max });
+        }
+        Subdivisions::Adaptive(Refinement { init, .. }) if init > grid::MAX_SUBDIVISIONS => {
+            return Err(EngineError::TooManyCells { subdivisions: init });
+        }
+        Subdivisions::Uniform(_) | Subdivisions::Adaptive(_) => {}
     }
     let refuse = |name, value, need| Err(EngineError::Parameter { name, value, need });
     if surrogate.trust.is_nan() || surrogate.trust <= 0.0 {

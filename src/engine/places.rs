@@ -65,7 +65,7 @@ impl<'a> Places<'a> {
     /// other along the last axis of a level are one box.
     pub fn rows(&self, cells: &[(usize, usize)]) -> Vec<Rect> {
         let mut rects = Vec::new();
-        for (mut place, mut length) in self.stretches(cells) {
+        for (mut place, mut length) in self.stretches(cells.iter().copied()) {
             let row = place.level.cells_per_axis.last().copied().unwrap_or(1);
             while length > 0 {
                 let here = length.min(row - place.key % row);
@@ -77,14 +77,23 @@ impl<'a> Places<'a> {
         rects
     }
 
+    /// The places of cells that are given as runs (first cell, length), in order.
+    pub fn each(&self, cells: impl IntoIterator<Item = (usize, usize)>) -> impl Iterator<Item = Place<'a>> {
+        self.stretches(cells)
+            .flat_map(|(place, length)| (0..length).map(move |at| Place { key: place.key + at, ..place }))
+    }
+
     /// Share of the domain's volume that cells take which are given as runs (first cell, length).
-    pub fn volume_share(&self, cells: &[(usize, usize)]) -> f64 {
+    pub fn volume_share(&self, cells: impl IntoIterator<Item = (usize, usize)>) -> f64 {
         self.stretches(cells).map(|(place, length)| length as f64 * place.volume_share()).sum()
     }
 
     /// Cells that are given as runs (first cell, length), as cells of one level that follow each other there.
-    fn stretches<'b>(&'b self, cells: &'b [(usize, usize)]) -> impl Iterator<Item = (Place<'a>, usize)> + 'b {
-        cells.iter().flat_map(move |&(first, length)| {
+    fn stretches(
+        &self,
+        cells: impl IntoIterator<Item = (usize, usize)>,
+    ) -> impl Iterator<Item = (Place<'a>, usize)> {
+        cells.into_iter().flat_map(move |(first, length)| {
             let end = first + length;
             let mut cell = first;
             std::iter::from_fn(move || {
@@ -160,6 +169,6 @@ mod tests {
                 Rect::new(&[3.0, 3.0], &[4.0, 4.0])
             ]
         );
-        assert_eq!(places.volume_share(&[(0, 3), (4, 1)]), 0.5 + 3.0 / 16.0);
+        assert_eq!(places.volume_share([(0, 3), (4, 1)]), 0.5 + 3.0 / 16.0);
     }
 }

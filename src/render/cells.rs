@@ -1,10 +1,11 @@
 //! The cells of an analysis, seen along one or two of its axes, as regions to be filled.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::reading::{role_word, set_name};
 use super::regions::Raster;
-use crate::engine::{Analysis, Fate};
+use crate::engine::{Analysis, Fate, Place, Places};
 
 /// What a region is. Ordered as regions are drawn, one upon the other, and listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,35 +59,40 @@ const BYTES: usize = 160_000;
 /// No picture has more cells than this along an axis.
 const FINEST: usize = 1024;
 
+/// Cells far smaller than a pixel are sampled, every second, fourth, … along an axis; Morse sets never.
+fn shift(cells: usize) -> u32 {
+    (0..usize::BITS).find(|shift| cells >> shift <= FINEST).unwrap_or(0)
+}
+
+/// Number of columns (or rows) of a picture of so many cells along an axis.
+pub(super) fn columns(cells: usize) -> usize {
+    cells.div_ceil(1 << shift(cells))
+}
+
 impl Cells {
     /// The cells as seen with the axis `across` to the right and `up` upwards; `None` for a picture without cells
     /// along that direction. Where cells lie behind one another, Morse sets are seen first, and fates that differ are
-    /// [`Kind::Mixed`].
+    /// [`Kind::Mixed`]. Of an adaptive grid a cell is as many as it has of the deepest level.
     pub(super) fn of(analysis: &Analysis, across: Option<usize>, up: Option<usize>) -> Self {
+        let places = Places::of(&analysis.grid);
         let per_axis = &analysis.grid.cells_per_axis;
         let along = |axis: Option<usize>| axis.and_then(|at| per_axis.get(at)).copied().unwrap_or(1);
-        // Cells far smaller than a pixel are sampled, every second, fourth, … along an axis; Morse sets never.
-        let shift = |cells: usize| (0..usize::BITS).find(|shift| cells >> shift <= FINEST).unwrap_or(0);
         let shifts = (shift(along(across)), shift(along(up)));
-        let size = (along(across).div_ceil(1 << shifts.0), along(up).div_ceil(1 << shifts.1));
+        let size = (columns(along(across)), columns(along(up)));
         // Cells that share a place in the picture, whatever their coordinates along the other axes.
         let mut fates: Vec<Option<Kind>> = vec![None; size.0 * size.1];
         let mut sets: Vec<Option<usize>> = vec![None; size.0 * size.1];
-        let place = |cell: usize| {
-            let (mut rest, mut x, mut y) = (cell, 0, 0);
-            for (axis, &cells) in per_axis.iter().enumerate().rev() {
-                let at = rest % cells.max(1);
-                rest /= cells.max(1);
-                if across == Some(axis) {
-                    x = at;
-                } else if up == Some(axis) {
-                    y = at;
-                }
-            }
-            let sampled = x % (1 << shifts.0) == 0 && y % (1 << shifts.1) == 0;
-            ((x >> shifts.0) * size.1 + (y >> shifts.1), sampled)
+        let span = |place: &Place<'_>, axis: Option<usize>| {
+            let Some(axis) = axis.filter(|axis| *axis < per_axis.len()) else { return 0..1 };
+            let deepest = per_axis[axis] / place.cells_along(axis);
+            let first = place.coordinate(axis) * deepest;
+            first..first + deepest
         };
-        let mut cell = 0;
+        // Those of the picture's places that are sampled within a cell, or that it touches.
+        let sampled =
+            |span: Range<usize>, shift: u32| span.start.div_ceil(1 << shift)..span.end.div_ceil(1 << shift);
+        let touched = |span: Range<usize>, shift: u32| span.start >> shift..span.end.div_ceil(1 << shift);
+        let mut first = 0;
         for &(fate, length) in &analysis.basins.fates {
             let kind = match fate {
                 Fate::Certain(set) => Kind::Basin(set),
@@ -94,26 +100,28 @@ impl Cells {
                 Fate::Escapes => Kind::Escapes,
                 Fate::Untrusted => Kind::Untrusted,
             };
-            for cell in cell..(cell + length).min(analysis.grid.cells) {
-                let (at, sampled) = place(cell);
-                if !sampled {
-                    continue;
+            for place in places.each([(first, length)]) {
+                for x in sampled(span(&place, across), shifts.0) {
+                    for y in sampled(span(&place, up), shifts.1) {
+                        let seen = &mut fates[x * size.1 + y];
+                        *seen = Some(match *seen {
+                            // What is not trusted hides nothing that is.
+                            None | Some(Kind::Untrusted) => kind,
+                            Some(other) if other == kind || kind == Kind::Untrusted => other,
+                            Some(_) => Kind::Mixed,
+                        });
+                    }
                 }
-                let seen = &mut fates[at];
-                *seen = Some(match *seen {
-                    // What is not trusted hides nothing that is.
-                    None | Some(Kind::Untrusted) => kind,
-                    Some(other) if other == kind || kind == Kind::Untrusted => other,
-                    Some(_) => Kind::Mixed,
-                });
             }
-            cell += length;
+            first += length;
         }
         let order = super::palette::by_importance(&analysis.morse_graph);
         for &set in order.iter().rev() {
-            for &(first, length) in &analysis.morse_graph.sets[set].cells {
-                for cell in first..(first + length).min(analysis.grid.cells) {
-                    sets[place(cell).0] = Some(set);
+            for place in places.each(analysis.morse_graph.sets[set].cells.iter().copied()) {
+                for x in touched(span(&place, across), shifts.0) {
+                    for y in touched(span(&place, up), shifts.1) {
+                        sets[x * size.1 + y] = Some(set);
+                    }
                 }
             }
         }

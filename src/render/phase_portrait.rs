@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::cells::{Kind, Window};
+use super::cells::{Kind, Window, columns};
 use super::glyph::{self, Flow};
 use super::morse_graph::roles;
 use super::palette::NO_SET;
@@ -13,7 +13,7 @@ use super::panel::{Coordinate, Panel, axis_name};
 use super::reading::{Destination, Reading, set_name};
 use super::svg::{Picture, Svg, text_width};
 use super::words::{count, list, percent};
-use crate::engine::Analysis;
+use crate::engine::{Analysis, Fate, Places};
 
 const WIDTH: f64 = 520.0;
 const MARGIN: (f64, f64) = (50.0, 10.0);
@@ -90,7 +90,7 @@ fn crowded(reading: &Reading, analysis: &Analysis) -> Option<Window> {
             .iter()
             .map(|corner| corner[axis])
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        let cells = *grid.cells_per_axis.get(axis)?;
+        let cells = columns(*grid.cells_per_axis.get(axis)?);
         let cell =
             |value: f64| (value - grid.lower[axis]) / (grid.upper[axis] - grid.lower[axis]) * cells as f64;
         let (low, high) = (cell(low), cell(high));
@@ -100,7 +100,8 @@ fn crowded(reading: &Reading, analysis: &Analysis) -> Option<Window> {
         (low <= high).then(|| (within((low - room).floor()), within((high + room).ceil())))
     };
     let (across, up) = (span(0)?, span(1)?);
-    let share = (across.1 - across.0) as f64 * (up.1 - up.0) as f64 / grid.cells.max(1) as f64;
+    let all: usize = grid.cells_per_axis.iter().map(|&cells| columns(cells)).product();
+    let share = (across.1 - across.0) as f64 * (up.1 - up.0) as f64 / all.max(1) as f64;
     (share > 0.0 && share < 0.06).then_some((across, up))
 }
 
@@ -195,8 +196,16 @@ fn describe(reading: &Reading, analysis: &Analysis) -> String {
         count(analysis.trajectories.len(), "run"),
         axes.join(" and ")
     );
-    for &(set, certain, _) in &analysis.basins.sizes {
-        let share = certain as f64 / analysis.grid.cells.max(1) as f64;
+    let places = Places::of(&analysis.grid);
+    for &(set, ..) in &analysis.basins.sizes {
+        let mut first = 0;
+        let mut share = 0.0;
+        for &(fate, length) in &analysis.basins.fates {
+            if fate == Fate::Certain(set) {
+                share += places.volume_share([(first, length)]);
+            }
+            first += length;
+        }
         let _ = write!(text, " From {} of the area every path ends in {}.", percent(share), set_name(set));
     }
     let loud: Vec<&str> = reading.runs.iter().filter(|run| run.stands_out()).map(|run| run.name).collect();

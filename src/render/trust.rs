@@ -251,6 +251,20 @@ fn left_out(left_out: &LeftOut) -> String {
     if parts.is_empty() { "nothing".to_owned() } else { list(&parts, 3) }
 }
 
+/// How the domain is cut.
+fn cells(analysis: &Analysis) -> String {
+    let grid = &analysis.grid;
+    let per_axis: Vec<String> = grid.cells_per_axis.iter().map(ToString::to_string).collect();
+    let (per_axis, all) = (per_axis.join(" \u{d7} "), count(grid.cells, "cell"));
+    match grid.levels.as_slice() {
+        [coarsest, .., finest] => format!(
+            "{all} of {} to {} subdivisions, the finest of {per_axis}",
+            coarsest.subdivisions, finest.subdivisions
+        ),
+        _ => format!("{per_axis} = {all}"),
+    }
+}
+
 /// What was asked for and what was used, as names and values.
 pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
     let parameters = &analysis.parameters;
@@ -258,7 +272,6 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
         |words: String, by_data: bool| if by_data { format!("{words}, chosen by the data") } else { words };
     let lag = &analysis.lag;
     let surrogate = &parameters.surrogate;
-    let cells: Vec<String> = analysis.grid.cells_per_axis.iter().map(ToString::to_string).collect();
     vec![
         (
             "Coordinates",
@@ -327,9 +340,8 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
         (
             "Grid",
             format!(
-                "{} = {}, {} of the map, margin {}{}",
-                cells.join(" \u{d7} "),
-                count(analysis.grid.cells, "cell"),
+                "{}, {} of the map, margin {}{}",
+                cells(analysis),
                 count(analysis.grid.edges as usize, "edge"),
                 match parameters.grid.margin {
                     Margin::Share(share) => percent(share),

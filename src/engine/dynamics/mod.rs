@@ -30,6 +30,7 @@
 
 mod adaptive_map;
 mod basins;
+mod cell_map;
 mod composition;
 mod connections;
 mod continuation;
@@ -52,6 +53,7 @@ mod vertex_set;
 
 pub use adaptive_map::AdaptiveMap;
 pub use basins::Fates;
+pub use cell_map::CellMap;
 pub use composition::{iterated, iterated_enclosure};
 pub use connections::ReducedMorseGraph;
 pub use continuation::{Continuation, LEAST_OVERLAP, MorseRegion};

@@ -3,7 +3,6 @@
 use super::basins::{ManyFates, Reach};
 use super::reachability::{Mask, Sweep};
 use super::{Components, Digraph, Fates, reachable_sets};
-use crate::engine::grid::{Rect, UniformGrid};
 use crate::engine::{Control, EngineError, Role};
 
 /// Most Morse sets whose order is computed. At more, the picture means nothing: nearly every cell is a fixed point.
@@ -38,16 +37,6 @@ impl RecurrentSet {
     pub fn contains(&self, vertex: u32) -> bool {
         let after = self.cells.partition_point(|&(first, _)| first <= vertex);
         after > 0 && vertex - self.cells[after - 1].0 < self.cells[after - 1].1
-    }
-
-    /// Its bounding box, where its vertices are cells of a grid.
-    pub fn hull(&self, grid: &UniformGrid) -> Rect {
-        let mut hull = grid.rect(self.first());
-        for cell in self.iter() {
-            let rect = grid.rect(cell);
-            hull.include(rect.lower(), rect.upper());
-        }
-        hull
     }
 
     /// Its vertices, in increasing order.

@@ -19,6 +19,8 @@ pub enum Widening<'a> {
     CellWidth,
     /// By a length along each axis, on each side.
     By(&'a [f64]),
+    /// By a length along each axis that depends on a cell's number of subdivisions: that many are passed over.
+    ByDepth(&'a [Vec<f64>]),
 }
 
 impl Widening<'_> {
@@ -28,6 +30,7 @@ impl Widening<'_> {
             Self::None => 0.0,
             Self::CellWidth => level.cell_width(axis),
             Self::By(lengths) => lengths[axis],
+            Self::ByDepth(lengths) => lengths[level.depth() as usize][axis],
         }
     }
 }

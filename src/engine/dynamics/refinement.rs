@@ -1,6 +1,8 @@
 //! Adaptive maps: only what recurs is looked at closely.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::adaptive_map::DeepImage;
 use super::{AdaptiveMap, Components, Digraph as _, Rule};
@@ -28,7 +30,8 @@ use crate::engine::{Control, EngineError, Mode};
 /// assert_eq!(morse.sets().iter().filter(|set| set.role == Role::Attractor).count(), 2);
 /// # Ok::<(), doodl3::engine::EngineError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Refinement {
     /// The first depth at which recurrence is sought; all cells are this deep at least.
     pub init: u32,

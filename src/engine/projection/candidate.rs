@@ -100,7 +100,8 @@ fn motion_in_cells(coordinates: &Coordinates<'_>, pairs: &Pairs, parameters: &Pa
             Margin::Share(share) => (high - low) * (1.0 + 2.0 * share),
             Margin::Absolute(length) => high - low + 2.0 * length,
         };
-        let halvings = (parameters.grid.subdivisions + dimension - 1 - axis as u32) / dimension;
+        let halvings =
+            (parameters.grid.subdivisions.of_morse_sets() + dimension - 1 - axis as u32) / dimension;
         let moved = pairs.from.column(axis).zip(pairs.to.column(axis)).map(|(from, to)| (to - from).abs());
         median(&mut moved.collect::<Vec<_>>()) / width * 2f64.powi(halvings as i32)
     };

@@ -33,7 +33,7 @@
 use super::FittedMap;
 use super::gaussian_process::Batch;
 use crate::engine::dynamics::{BoxMap, CornerImages, Corners, Hulls, Lattice, Widening};
-use crate::engine::grid::{MAX_DIMENSION, UniformGrid};
+use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
 use crate::engine::statistics::normal_upper_quantile;
 use crate::engine::{Control, EngineError, Mode};
 
@@ -94,7 +94,7 @@ impl Simultaneous {
         loop {
             let bound = Self::at(map, grid, probability, refinement);
             let is_small = |axis: usize| bound.bending[axis] <= SMALL_BENDING * grid.cell_width(axis);
-            if (0..grid.dimension()).all(is_small) || points(grid, refinement + 1) > MOST_POINTS {
+            if (0..grid.dimension()).all(is_small) || points(grid.level(), refinement + 1) > MOST_POINTS {
                 return bound;
             }
             refinement += 1;
@@ -102,51 +102,73 @@ impl Simultaneous {
     }
 
     fn at(map: &FittedMap, grid: &UniformGrid, probability: f64, refinement: u32) -> Self {
-        let dimension = grid.dimension();
-        let quantile = |budget: f64, values: f64| normal_upper_quantile(budget / (2.0 * values));
+        let factor = Self::factor(grid.level(), refinement, probability);
+        let bending = Self::bending(map, grid.level(), refinement, probability, 1.0);
+        let caution: Vec<f64> = (0..grid.dimension()).map(|axis| caution(map, axis)).collect();
+        Self {
+            widening: caution.iter().map(|caution| caution * factor).collect(),
+            bending: bending.iter().zip(&caution).map(|(bending, caution)| bending * caution).collect(),
+            refinement,
+        }
+    }
+
+    /// κ: by how many standard deviations the images of all points of a lattice are widened.
+    pub(super) fn factor(level: &Level, refinement: u32, probability: f64) -> f64 {
         let lattice = LATTICE_SHARE * (1.0 - probability);
-        let factor = quantile(lattice, points(grid, refinement) * dimension as f64);
+        quantile(lattice, points(level, refinement) * level.dimension() as f64)
+    }
+
+    /// How far the map bends between the points of a lattice, along each axis. What is left of the budget is divided
+    /// into `parts`, one of which is spent.
+    pub(super) fn bending(
+        map: &FittedMap,
+        level: &Level,
+        refinement: u32,
+        probability: f64,
+        parts: f64,
+    ) -> Vec<f64> {
+        let dimension = level.dimension();
         // Σₗ κₗ/4ˡ/2; all new vertices of a level, whichever axis they came by, in all coordinates
-        let between = (1.0 - LATTICE_SHARE) * (1.0 - probability);
+        let between = (1.0 - LATTICE_SHARE) * (1.0 - probability) / parts;
         let halvings: f64 = (1..=LEVELS)
-            .map(|level| {
-                let values = points(grid, refinement + level) * (dimension * dimension) as f64;
-                quantile(between * 0.5f64.powi(level as i32), values) * 0.25f64.powi(level as i32) / 2.0
+            .map(|halving| {
+                let values = points(level, refinement + halving) * (dimension * dimension) as f64;
+                quantile(between * 0.5f64.powi(halving as i32), values) * 0.25f64.powi(halving as i32) / 2.0
             })
             .sum();
-        let bending = |output: usize| {
+        let along = |output: usize| {
             let (process, column) = map.process(output);
             let hyperparameters = process.hyperparameters();
             let curvature = (process.kernel().curvature_variance() * hyperparameters.signal_variance).sqrt();
             let by_axis = (0..dimension).map(|axis| {
                 let (input_scale, _) = map.scales(axis);
-                let distance = grid.cell_width(axis) / 2f64.powi(refinement as i32);
+                let distance = level.cell_width(axis) / 2f64.powi(refinement as i32);
                 let width = distance / input_scale / hyperparameters.length_scales[axis];
                 curvature * width * width * (process.norms()[column] / 8.0 + halvings)
             });
             by_axis.sum::<f64>() * map.scales(output).1
         };
-        let caution: Vec<f64> = (0..dimension).map(|axis| caution(map, axis)).collect();
-        Self {
-            widening: caution.iter().map(|caution| caution * factor).collect(),
-            bending: (0..dimension).map(|axis| caution[axis] * bending(axis)).collect(),
-            refinement,
-        }
+        (0..dimension).map(along).collect()
     }
+}
+
+/// By how many standard deviations some normal variables may be off, so that one of them is with at most this probability.
+fn quantile(budget: f64, values: f64) -> f64 {
+    normal_upper_quantile(budget / (2.0 * values))
 }
 
 /// How much larger deviations are than the process has it: by how much the pair that surprises most, of all left out in
 /// turn, exceeds what all but one in [`RARE`] such processes show. One where nothing speaks against the process.
-fn caution(map: &FittedMap, axis: usize) -> f64 {
+pub(super) fn caution(map: &FittedMap, axis: usize) -> f64 {
     let (process, column) = map.process(axis);
     let expected = normal_upper_quantile(RARE / (2.0 * map.pairs() as f64));
     (process.surprises()[column] / expected).max(1.0)
 }
 
-/// Points of the lattice that halves the cells of a grid this often.
-fn points(grid: &UniformGrid, refinement: u32) -> f64 {
-    (0..grid.dimension())
-        .map(|axis| f64::from(grid.cells_along(axis)) * 2f64.powi(refinement as i32) + 1.0)
+/// Points of the lattice that halves the cells of a level this often.
+fn points(level: &Level, refinement: u32) -> f64 {
+    (0..level.dimension())
+        .map(|axis| f64::from(level.cells_along(axis)) * 2f64.powi(refinement as i32) + 1.0)
         .product()
 }
 

@@ -1,5 +1,6 @@
 //! The map that is fitted to pairs of checkpoints, and boxes that enclose it.
 
+mod bound_by_depth;
 mod data_map;
 mod enclosure;
 mod fit;
@@ -11,9 +12,10 @@ mod likelihood;
 mod specification;
 mod standardise;
 
+pub(super) use bound_by_depth::BoundByDepth;
 pub use data_map::{DataMap, EmptyBox};
 pub use enclosure::Simultaneous;
-pub(super) use enclosure::box_map;
+pub(super) use enclosure::{Enclosing, box_map};
 pub use fitted_map::FittedMap;
 pub(super) use fitted_map::Search;
 pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction};

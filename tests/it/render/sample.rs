@@ -6,9 +6,9 @@ use doodl3::detect::Detector;
 use doodl3::engine::dynamics::{Classes, Existence, ReducedMorseGraph, Tile};
 use doodl3::engine::homology::{ConleyIndex, Polynomial, Undefined};
 use doodl3::engine::{
-    Analysis, Basins, Candidate, End, Ending, Errors, Extent, Fate, Forecast, Grid, Hyperparameters, Kernel,
-    Lag, LeftOut, LossSummary, MorseGraph, MorseSet, Outlook, Parameters, Projection, ProjectionChoice,
-    Quality, Retraction, Role, Surrogate, Trajectory, Visit,
+    Analysis, Basins, Candidate, End, Ending, Errors, Extent, Fate, Forecast, Grid, GridLevel,
+    Hyperparameters, Kernel, Lag, LeftOut, LossSummary, MorseGraph, MorseSet, Outlook, Parameters,
+    Projection, ProjectionChoice, Quality, Retraction, Role, Surrogate, Trajectory, Visit,
 };
 use doodl3::render::{Group, ReportInput, RunState, RunView};
 
@@ -361,17 +361,28 @@ fn analysis(paths: &[Path], size: Size, stride: u64) -> Analysis {
         candidates: candidates(stride),
         trajectories,
         surrogate: surrogate(),
-        grid: Grid {
-            lower: cells.lower.to_vec(),
-            upper: cells.upper.to_vec(),
-            cells_per_axis: cells.per_axis.to_vec(),
-            cells: cells.count(),
-            edges: 812_331,
-        },
+        grid: uniform_grid(&cells.lower, &cells.upper, &cells.per_axis, 812_331),
         quality: quality(trusted),
         morse_graph: morse_graph(sets, vec![(0, 1), (2, 0), (2, 3), (3, 1), (3, 4)]),
         basins: Basins { fates: runs_of(&fates), sizes, outlook },
         retraction: Some(retraction(&fates, &labels, roles.len())),
+    }
+}
+
+fn uniform_grid(lower: &[f64], upper: &[f64], per_axis: &[usize], edges: u64) -> Grid {
+    let cells: usize = per_axis.iter().product();
+    let level = GridLevel {
+        subdivisions: cells.trailing_zeros(),
+        cells_per_axis: per_axis.to_vec(),
+        keys: vec![(0, cells)],
+    };
+    Grid {
+        lower: lower.to_vec(),
+        upper: upper.to_vec(),
+        cells_per_axis: per_axis.to_vec(),
+        cells,
+        edges,
+        levels: vec![level],
     }
 }
 
@@ -678,13 +689,7 @@ pub(super) fn in_dimension(dimension: usize) -> ReportInput {
         set.lower.resize(dimension, -0.2);
         set.upper.resize(dimension, 0.2);
     }
-    analysis.grid = Grid {
-        lower: lower[..dimension].to_vec(),
-        upper: upper[..dimension].to_vec(),
-        cells_per_axis: per_axis.clone(),
-        cells,
-        edges: 9_000,
-    };
+    analysis.grid = uniform_grid(&lower[..dimension], &upper[..dimension], &per_axis, 9_000);
     analysis.basins.fates = runs_of(&fates);
     analysis.retraction = Some(retraction(&fates, &labels, analysis.morse_graph.sets.len()));
     analysis.projection.axes = (1..=dimension).map(|axis| format!("predictions, component {axis}")).collect();
@@ -740,13 +745,7 @@ pub(super) fn tiny() -> ReportInput {
     input.runs.retain(|run| kept.contains(&run.run.as_str()));
     let analysis = input.analysis.as_mut().expect("an analysis");
     analysis.trajectories.retain(|trajectory| kept.contains(&trajectory.run.as_str()));
-    analysis.grid = Grid {
-        lower: vec![0.0, 0.0],
-        upper: vec![4.0, 4.0],
-        cells_per_axis: vec![4, 4],
-        cells: 16,
-        edges: 31,
-    };
+    analysis.grid = uniform_grid(&[0.0, 0.0], &[4.0, 4.0], &[4, 4], 31);
     let paths = [vec![(0.5, 3.5), (1.2, 2.0), (0.5, 0.5)], vec![(3.5, 3.5), (2.2, 2.0), (3.6, 0.4)]];
     for (trajectory, path) in analysis.trajectories.iter_mut().zip(paths) {
         trajectory.steps = vec![0, 100, 200];
