@@ -12,7 +12,7 @@ use super::{Config, DirectorySource, Model, Sink, Source, VERSION};
 use crate::checkpoint::Pattern;
 use crate::detect;
 use crate::engine::dynamics::Refinement;
-use crate::engine::{Enclosure, LagChoice, Margin, Parameters, Subdivisions};
+use crate::engine::{DataParameters, Enclosure, LagChoice, MapChoice, Margin, Parameters, Subdivisions};
 use crate::evaluate::protocol::{self, Program};
 
 /// Which runs are analysed together.
@@ -217,6 +217,16 @@ impl Config {
                 format!("{p} is no confidence"),
                 "write a probability between 0 and 1, such as 0.95, or `padding`",
             );
+        }
+        if let MapChoice::Data(DataParameters { reach, padding, lipschitz, .. }) = analysis.surrogate.map {
+            for (field, value) in [("reach", reach), ("padding", padding), ("lipschitz", lipschitz)] {
+                check(
+                    value >= 0.0 && value.is_finite(),
+                    &format!("surrogate.map.data.{field}"),
+                    format!("{value} is no width"),
+                    "write a number that is not negative",
+                );
+            }
         }
         check(
             analysis.surrogate.trust > 0.0 && analysis.surrogate.trust.is_finite(),

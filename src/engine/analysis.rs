@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dynamics::{Classes, Existence, ReducedMorseGraph, Refinement, Tile};
 use super::homology::ConleyIndex;
+use super::surrogate::EmptyBox;
 
 /// The training runs that are analysed together, as the engine sees them.
 ///
@@ -102,6 +103,8 @@ pub enum LagChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SurrogateParameters {
+    /// What the images of cells are made from.
+    pub map: MapChoice,
     /// Covariance function of the Gaussian process.
     pub kernel: Kernel,
     /// What the process falls back to far from data.
@@ -117,11 +120,45 @@ pub struct SurrogateParameters {
 impl Default for SurrogateParameters {
     fn default() -> Self {
         Self {
+            map: MapChoice::GaussianProcess,
             kernel: Kernel::Matern52,
             prior_mean: PriorMean::Affine,
             enclosure: Enclosure::Padding,
             trust: 1.0,
         }
+    }
+}
+
+/// What the images of cells are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum MapChoice {
+    /// The Gaussian process.
+    GaussianProcess,
+    /// The pairs alone, without a model that says how a map behaves between them. The process still tells which
+    /// coordinates have a map, how well that predicts, and where random paths lead.
+    Data(DataParameters),
+}
+
+/// How boxes are sent to boxes by pairs alone, as CMGDB's `BoxMapData`: to the bounding box of the images of all pairs
+/// that start in a box or near it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataParameters {
+    /// What becomes of cells in which no pair starts.
+    pub empty: EmptyBox,
+    /// How far beyond its faces a cell sees pairs, in its own widths.
+    pub reach: f64,
+    /// What is added to images on each side, in widths of the cell that is mapped.
+    pub padding: f64,
+    /// A bound on how much longer displacements become, in the projection's units: with it images hold those of all
+    /// points of a cell under any map through the pairs with this Lipschitz constant. Zero widens nothing.
+    pub lipschitz: f64,
+}
+
+impl Default for DataParameters {
+    fn default() -> Self {
+        Self { empty: EmptyBox::Unknown, reach: 1.0, padding: 0.0, lipschitz: 0.0 }
     }
 }
 
@@ -418,7 +455,7 @@ pub struct Quality {
     pub coverage: f64,
     /// Share of trajectory points whose cell is trusted.
     pub trusted_points: f64,
-    /// Share of cells that are trusted.
+    /// Share of the domain's volume that lies in trusted cells.
     pub trusted_cells: f64,
     /// Probability with which the enclosures hold the images of all trusted cells at once, where confidence was asked
     /// for; given the kernel, the hyperparameters and the projection. It speaks of the map that noisy steps follow on

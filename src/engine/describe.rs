@@ -15,7 +15,7 @@ use super::statistics::median;
 use super::surrogate::{FittedMap, GaussianProcess};
 use super::trajectories::Path;
 use super::{
-    Analysis, Basins, Control, Enclosure, EngineError, Extent, Fate, Grid, GridLevel, LossSummary,
+    Analysis, Basins, Control, Enclosure, EngineError, Extent, Fate, Grid, GridLevel, LossSummary, MapChoice,
     MorseGraph, MorseSet, Outlook, Parameters, Places, Quality, Retraction, Role, Surrogate, Trajectory,
     Visit,
 };
@@ -209,9 +209,9 @@ impl<M: CellMap> Findings<'_, M> {
             coverage: assessment.coverage,
             trusted_points: trusted as f64 / points as f64,
             trusted_cells: places.volume_share(known_cells),
-            confidence: match self.parameters.surrogate.enclosure {
-                Enclosure::Confidence(probability) => Some(probability),
-                Enclosure::Padding => None,
+            confidence: match (self.parameters.surrogate.map, self.parameters.surrogate.enclosure) {
+                (MapChoice::GaussianProcess, Enclosure::Confidence(probability)) => Some(probability),
+                (MapChoice::GaussianProcess, Enclosure::Padding) | (MapChoice::Data(_), _) => None,
             },
             assessed_runs: assessment.runs,
             left_out: self.choice.coordinates.left_out,

@@ -35,11 +35,14 @@ pub use places::{Place, Places};
 pub use points::Points;
 
 use describe::Findings;
-use dynamics::{AdaptiveMap, CellMap, CornerRule, MorseDecomposition, OrderRetraction, Refinement, Widening};
+use dynamics::{
+    AdaptiveMap, CellMap, CornerRule, MorseDecomposition, OrderRetraction, RectRule, Refinement, Rule,
+    Widening,
+};
 use grid::{Level, MAX_DIMENSION, Rect, UniformGrid};
 use homology::{ConleyIndex, adaptive_conley_indices, conley_indices};
 use projection::{Choice, Coordinates, choose};
-use surrogate::{BoundByDepth, Enclosing, FittedMap, Simultaneous, box_map};
+use surrogate::{BoundByDepth, DataMap, Enclosing, FittedMap, Simultaneous, box_map};
 use trajectories::Group;
 
 /// Conley indices have coefficients in the field of so many elements, as CMGDB's have: over that of two x + 1 and x − 1
@@ -95,13 +98,18 @@ struct Learned<'a> {
 impl Learned<'_> {
     fn on_uniform_grid(&self, subdivisions: u32, control: &Control) -> Result<Analysis, EngineError> {
         let GridParameters { mode, .. } = self.parameters.grid;
-        let SurrogateParameters { trust, enclosure, .. } = self.parameters.surrogate;
+        let SurrogateParameters { map, trust, enclosure, .. } = self.parameters.surrogate;
         let grid = UniformGrid::new(self.domain, subdivisions)?;
-        let bound = match enclosure {
-            Enclosure::Padding => None,
-            Enclosure::Confidence(probability) => Some(Simultaneous::new(self.fitted, &grid, probability)),
+        let bound = match (map, enclosure) {
+            (MapChoice::GaussianProcess, Enclosure::Confidence(probability)) => {
+                Some(Simultaneous::new(self.fitted, &grid, probability))
+            }
+            _ => None,
         };
-        let map = box_map(self.fitted, &grid, bound.as_ref(), trust, mode, control)?;
+        let map = match map {
+            MapChoice::GaussianProcess => box_map(self.fitted, &grid, bound.as_ref(), trust, mode, control)?,
+            MapChoice::Data(parameters) => self.data_map(parameters)?.on(&grid, mode, control)?,
+        };
         let widened = bound.map(|bound| (bound.widening, bound.bending));
         let indices = |morse: &MorseDecomposition| conley_indices(&grid, &map, morse, CONLEY_PRIME, control);
         self.dynamics(&map, indices, widened, control)
@@ -109,26 +117,52 @@ impl Learned<'_> {
 
     fn on_adaptive_grid(&self, refinement: Refinement, control: &Control) -> Result<Analysis, EngineError> {
         let GridParameters { mode, .. } = self.parameters.grid;
-        let SurrogateParameters { trust, enclosure, .. } = self.parameters.surrogate;
-        let dimension = self.domain.dimension();
-        let bound = match enclosure {
-            Enclosure::Padding => None,
-            Enclosure::Confidence(probability) => {
+        let SurrogateParameters { map, trust, enclosure, .. } = self.parameters.surrogate;
+        let bound = match (map, enclosure) {
+            (MapChoice::Data(parameters), _) => {
+                let data = self.data_map(parameters)?;
+                data.check(&Level::new(self.domain, refinement.init)?)?;
+                let enclose = |cells: &[Rect], images: &mut [Option<Rect>]| {
+                    cells.iter().zip(images).for_each(|(cell, image)| *image = data.enclose(cell));
+                };
+                return self.by_rule(&RectRule { enclose, mode }, refinement, None, control);
+            }
+            (MapChoice::GaussianProcess, Enclosure::Padding) => None,
+            (MapChoice::GaussianProcess, Enclosure::Confidence(probability)) => {
                 let finest = Level::new(self.domain, refinement.max)?;
                 Some(BoundByDepth::new(self.fitted, &finest, refinement.init, probability))
             }
         };
-        let none = [0.0; MAX_DIMENSION];
-        let enclosing =
-            Enclosing::new(self.fitted, bound.as_ref().map_or(&none, |bound| &bound.widening), trust);
+        let not_at_all = [0.0; MAX_DIMENSION];
+        let deviations = bound.as_ref().map_or(&not_at_all[..], |bound| &bound.widening);
+        let enclosing = Enclosing::new(self.fitted, deviations, trust);
         let widening = bound.as_ref().map_or(Widening::CellWidth, |bound| Widening::ByDepth(&bound.bending));
         let rule = CornerRule { map: &enclosing, widening, mode };
-        let map = AdaptiveMap::refine(self.domain, &vec![false; dimension], refinement, &rule, control)?;
         let deepest = refinement.max as usize;
         let widened = bound.as_ref().map(|bound| (bound.widening.clone(), bound.bending[deepest].clone()));
+        self.by_rule(&rule, refinement, widened, control)
+    }
+
+    fn by_rule(
+        &self,
+        rule: &impl Rule,
+        refinement: Refinement,
+        widened: Option<(Vec<f64>, Vec<f64>)>,
+        control: &Control,
+    ) -> Result<Analysis, EngineError> {
+        let ends_meet = vec![false; self.domain.dimension()];
+        let map = AdaptiveMap::refine(self.domain, &ends_meet, refinement, rule, control)?;
         let indices =
-            |morse: &MorseDecomposition| adaptive_conley_indices(&map, &rule, morse, CONLEY_PRIME, control);
+            |morse: &MorseDecomposition| adaptive_conley_indices(&map, rule, morse, CONLEY_PRIME, control);
         self.dynamics(&map, indices, widened, control)
+    }
+
+    /// The map that the pairs make without a model.
+    fn data_map(&self, parameters: DataParameters) -> Result<DataMap, EngineError> {
+        let DataParameters { empty, reach, padding, lipschitz } = parameters;
+        let pairs = &self.choice.pairs;
+        let map = DataMap::new(&pairs.from, &pairs.to)?;
+        Ok(map.empty(empty).reach(reach).padding(padding).lipschitz(lipschitz))
     }
 
     /// The dynamics of a map on cells. `widened` are the factors of standard deviations and the lengths, for each axis,
@@ -217,6 +251,13 @@ fn check(parameters: &Parameters) -> Result<(), EngineError> {
     let refuse = |name, value, need| Err(EngineError::Parameter { name, value, need });
     if surrogate.trust.is_nan() || surrogate.trust <= 0.0 {
         return refuse("trust", surrogate.trust, "above 0");
+    }
+    if let MapChoice::Data(DataParameters { reach, padding, lipschitz, .. }) = surrogate.map {
+        for (name, value) in [("reach", reach), ("padding", padding), ("lipschitz", lipschitz)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return refuse(name, value, "finite and not below 0");
+            }
+        }
     }
     if let Enclosure::Confidence(probability) = surrogate.enclosure
         && !(probability > 0.0 && probability < 1.0)

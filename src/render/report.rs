@@ -325,6 +325,9 @@ fn picture_words(analysis: &Analysis, pictures: &Pictures) -> PictureWords {
         2 => {
             "Each grey line is a run, from its hollow first point to its filled last one. The tint behind it tells where training ends from there; hatched is where there was too little to learn from."
         }
+        4.. => {
+            "The space of the first three coordinates from three sides; along the others one looks through, and Morse sets are shown as their shadows. A tint is shown where all trusted cells behind one another agree; hatched is where there was too little to learn from."
+        }
         _ => {
             "The space of the first three coordinates from three sides. A tint is shown where all trusted cells behind one another agree; hatched is where there was too little to learn from."
         }

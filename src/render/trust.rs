@@ -7,8 +7,10 @@ use crate::engine::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
     FEW_PAIRS, FEW_RUNS, LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
 };
+use crate::engine::surrogate::EmptyBox;
 use crate::engine::{
-    Analysis, Candidate, Enclosure, Kernel, LagChoice, LeftOut, Margin, Mode, PriorMean, ProjectionChoice,
+    Analysis, Candidate, Enclosure, Kernel, LagChoice, LeftOut, MapChoice, Margin, Mode, PriorMean,
+    ProjectionChoice, SurrogateParameters,
 };
 
 /// A figure of quality.
@@ -183,6 +185,11 @@ fn extent(analysis: &Analysis) -> Vec<Figure> {
                 percent(confidence),
                 "Probability that the boxes around the images of all trusted cells hold at once. It takes the fitted kernel and the coordinates for granted, and speaks of the mean motion, not of single noisy steps.",
             ),
+            None if matches!(analysis.parameters.surrogate.map, MapChoice::Data(_)) => Figure::told(
+                "Confidence",
+                "none".to_owned(),
+                "Images of cells are those of the pairs near them, without a model and so without a probability: what is said of basins and attractors holds for the pairs that were seen.",
+            ),
             None => Figure::told(
                 "Confidence",
                 "not asked for".to_owned(),
@@ -251,6 +258,63 @@ fn left_out(left_out: &LeftOut) -> String {
     if parts.is_empty() { "nothing".to_owned() } else { list(&parts, 3) }
 }
 
+/// What images are made from.
+fn map(surrogate: &SurrogateParameters) -> String {
+    let process = format!(
+        "Gaussian process, {} kernel, prior mean {}",
+        match surrogate.kernel {
+            Kernel::Rbf => "squared exponential",
+            Kernel::Matern52 => "Mat\u{e9}rn 5/2",
+        },
+        match surrogate.prior_mean {
+            PriorMean::Affine => "identity plus affine displacement",
+            PriorMean::Displacement => "identity plus mean displacement",
+            PriorMean::Zero => "zero",
+        }
+    );
+    match surrogate.map {
+        MapChoice::GaussianProcess => process,
+        MapChoice::Data(_) => {
+            format!("the pairs alone, without a model; coordinates, predictions and paths by {process}")
+        }
+    }
+}
+
+/// How they are widened.
+fn enclosure(analysis: &Analysis) -> String {
+    let surrogate = &analysis.parameters.surrogate;
+    match (surrogate.map, surrogate.enclosure, analysis.surrogate.widening) {
+        (MapChoice::Data(data), ..) => format!(
+            "images of all pairs in a cell and up to {} of its widths around it, widened by {} widths",
+            figure(data.reach),
+            figure(data.padding)
+        ),
+        (_, Enclosure::Confidence(level), Some(factor)) => format!(
+            "corner images widened by {} standard deviations, for confidence {}",
+            figure(factor),
+            percent(level)
+        ),
+        (_, Enclosure::Confidence(level), None) => format!("for confidence {}", percent(level)),
+        (_, Enclosure::Padding, _) => "corner images widened by one cell".to_owned(),
+    }
+}
+
+/// Where they are believed.
+fn trusted(surrogate: &SurrogateParameters) -> String {
+    match surrogate.map {
+        MapChoice::GaussianProcess => {
+            format!("standard deviation below {} of the data's spread", percent(surrogate.trust))
+        }
+        MapChoice::Data(data) => match data.empty {
+            EmptyBox::Unknown => "a pair starts in the cell",
+            EmptyBox::Interpolate => "everywhere: cells without a pair see the nearest ones",
+            EmptyBox::Outside => "everywhere: cells without a pair lead out of the picture",
+            EmptyBox::Refuse => "everywhere: a pair starts in each cell",
+        }
+        .to_owned(),
+    }
+}
+
 /// How the domain is cut.
 fn cells(analysis: &Analysis) -> String {
     let grid = &analysis.grid;
@@ -271,7 +335,6 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
     let asked =
         |words: String, by_data: bool| if by_data { format!("{words}, chosen by the data") } else { words };
     let lag = &analysis.lag;
-    let surrogate = &parameters.surrogate;
     vec![
         (
             "Coordinates",
@@ -292,21 +355,7 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
                 parameters.lag == LagChoice::Auto,
             ),
         ),
-        (
-            "Map",
-            format!(
-                "Gaussian process, {} kernel, prior mean {}",
-                match surrogate.kernel {
-                    Kernel::Rbf => "squared exponential",
-                    Kernel::Matern52 => "Mat\u{e9}rn 5/2",
-                },
-                match surrogate.prior_mean {
-                    PriorMean::Affine => "identity plus affine displacement",
-                    PriorMean::Displacement => "identity plus mean displacement",
-                    PriorMean::Zero => "zero",
-                }
-            ),
-        ),
+        ("Map", map(&parameters.surrogate)),
         (
             "Learned from",
             if analysis.surrogate.centres < analysis.surrogate.pairs {
@@ -321,22 +370,8 @@ pub(super) fn settings(analysis: &Analysis) -> Vec<(&'static str, String)> {
             },
         ),
         ("Left out", left_out(&analysis.quality.left_out)),
-        (
-            "Enclosure",
-            match (surrogate.enclosure, analysis.surrogate.widening) {
-                (Enclosure::Confidence(level), Some(factor)) => format!(
-                    "corner images widened by {} standard deviations, for confidence {}",
-                    figure(factor),
-                    percent(level)
-                ),
-                (Enclosure::Confidence(level), None) => format!("for confidence {}", percent(level)),
-                (Enclosure::Padding, _) => "corner images widened by one cell".to_owned(),
-            },
-        ),
-        (
-            "Trusted where",
-            format!("standard deviation below {} of the data's spread", percent(surrogate.trust)),
-        ),
+        ("Enclosure", enclosure(analysis)),
+        ("Trusted where", trusted(&parameters.surrogate)),
         (
             "Grid",
             format!(

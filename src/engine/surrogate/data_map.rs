@@ -1,9 +1,11 @@
 //! A map known by pairs alone: boxes around the images of nearby points.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::dynamics::BoxMap;
-use crate::engine::grid::{Rect, UniformGrid};
+use crate::engine::grid::{Level, Rect, UniformGrid};
 use crate::engine::trajectories::Pairs;
 use crate::engine::{Control, EngineError, Mode, Points};
 
@@ -14,7 +16,8 @@ const LEAF: usize = 8;
 const MOST_DOUBLINGS: usize = 2200;
 
 /// What becomes of boxes in which no pair starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum EmptyBox {
     /// They are doubled about their middle until a pair starts in them.
     Interpolate,
@@ -106,19 +109,28 @@ impl DataMap {
         Some(image)
     }
 
+    /// Refuses cells of a level in which no pair starts, where that was asked for.
+    ///
+    /// # Errors
+    /// [`EngineError::EmptyCell`] names the first.
+    pub(in crate::engine) fn check(&self, level: &Level) -> Result<(), EngineError> {
+        let is_empty = |&key: &u64| self.pairs.images(&level.rect(key)).is_none();
+        let empty = match self.empty {
+            EmptyBox::Refuse => (0..level.cells()).into_par_iter().find_first(is_empty),
+            EmptyBox::Interpolate | EmptyBox::Outside | EmptyBox::Unknown => None,
+        };
+        empty.map_or(Ok(()), |key| {
+            let rect = level.rect(key);
+            Err(EngineError::EmptyCell { lower: rect.lower().to_vec(), upper: rect.upper().to_vec() })
+        })
+    }
+
     /// The map on the cells of a grid.
     ///
     /// # Errors
     /// [`EngineError::EmptyCell`] where empty cells are refused, [`EngineError::Cancelled`].
     pub fn on(&self, grid: &UniformGrid, mode: Mode, control: &Control) -> Result<BoxMap, EngineError> {
-        if self.empty == EmptyBox::Refuse {
-            let is_empty = |&cell: &u32| self.pairs.images(&grid.rect(cell)).is_none();
-            if let Some(cell) = (0..grid.cells()).into_par_iter().find_first(is_empty) {
-                let rect = grid.rect(cell);
-                let (lower, upper) = (rect.lower().to_vec(), rect.upper().to_vec());
-                return Err(EngineError::EmptyCell { lower, upper });
-            }
-        }
+        self.check(grid.level())?;
         BoxMap::from_rects(grid, |rect| self.enclose(rect), mode, control)
     }
 }

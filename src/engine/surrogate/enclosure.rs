@@ -242,7 +242,9 @@ mod tests {
     use crate::engine::grid::Rect;
     use crate::engine::random::Random;
     use crate::engine::trajectories::Pairs;
-    use crate::engine::{Enclosure, Hyperparameters, Kernel, Points, PriorMean, SurrogateParameters};
+    use crate::engine::{
+        Enclosure, Hyperparameters, Kernel, MapChoice, Points, PriorMean, SurrogateParameters,
+    };
 
     /// Maps drawn from the prior, known at a few noisy pairs: the images of all cells, sampled inside too, lie in their
     /// enclosures about as often as promised, or more.
@@ -250,6 +252,7 @@ mod tests {
     fn enclosures_hold_for_all_cells_at_once() {
         for kernel in [Kernel::Rbf, Kernel::Matern52] {
             let parameters = SurrogateParameters {
+                map: MapChoice::GaussianProcess,
                 kernel,
                 prior_mean: PriorMean::Zero,
                 enclosure: Enclosure::Confidence(0.8),
