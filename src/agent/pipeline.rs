@@ -102,7 +102,7 @@ async fn compute(
             let comparison = engine::compare(&before, &analysis, &control)?;
             Ok::<_, EngineError>(Since { id, comparison })
         });
-        Ok((analysis, since.transpose()?))
+        Ok::<_, EngineError>((analysis, since.transpose()?))
     });
     Ok(match found.await? {
         Ok((analysis, since)) => Some((Ok(analysis), since)),

@@ -215,6 +215,8 @@ mod friendly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Subdivisions;
+    use crate::engine::dynamics::Refinement;
 
     #[test]
     fn the_example_says_the_defaults() {

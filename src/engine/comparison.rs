@@ -224,7 +224,7 @@ impl Carry {
         let (old, new) = (centred(from, &means.0), centred(to, &means.1));
         let gram = old.transpose() * &old;
         let slopes = Llt::new(gram.as_ref(), Side::Lower).ok()?.solve(old.transpose() * &new);
-        let growth = slopes.determinant().abs();
+        let growth = slopes.as_ref().determinant().abs();
         (growth > 0.0 && growth.is_finite()).then_some(Self { means, slopes, growth })
     }
 

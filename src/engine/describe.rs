@@ -1,6 +1,6 @@
 //! From what was computed to plain data.
 
-use super::dynamics::{CellMap, Digraph as _, MorseDecomposition, OrderRetraction, RecurrentSet, Tile};
+use super::dynamics::{CellMap, MorseDecomposition, OrderRetraction, RecurrentSet, Tile};
 use super::forecast::Scene;
 use super::grid::{Level, Rect};
 use super::homology::ConleyIndex;

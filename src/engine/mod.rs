@@ -134,7 +134,7 @@ impl Learned<'_> {
             }
         };
         let not_at_all = [0.0; MAX_DIMENSION];
-        let deviations = bound.as_ref().map_or(&not_at_all[..], |bound| &bound.widening);
+        let deviations = bound.as_ref().map_or(&not_at_all[..], |bound| bound.widening.as_slice());
         let enclosing = Enclosing::new(self.fitted, deviations, trust);
         let widening = bound.as_ref().map_or(Widening::CellWidth, |bound| Widening::ByDepth(&bound.bending));
         let rule = CornerRule { map: &enclosing, widening, mode };

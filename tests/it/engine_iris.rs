@@ -2,7 +2,7 @@
 
 use doodl3::engine::{
     Analysis, Cancel, Control, EngineError, Fate, GridParameters, LagChoice, Parameters, ProjectionChoice,
-    Role, RunSeries, analyze, score,
+    Role, RunSeries, Subdivisions, analyze, score,
 };
 
 use crate::iris;
@@ -69,7 +69,7 @@ fn every_projection_can_be_asked_for_in_one_to_five_dimensions() {
         (5, ProjectionChoice::FunctionSpace),
         (5, ProjectionChoice::TimeLaggedModes),
     ] {
-        let grid = GridParameters { subdivisions: 10, ..GridParameters::default() };
+        let grid = GridParameters { subdivisions: Subdivisions::Uniform(10), ..GridParameters::default() };
         let parameters =
             Parameters { projection, dimension, grid, lag: LagChoice::Steps(100), ..Parameters::default() };
         let analysis = analyze(&runs, &parameters, &Control::default()).unwrap();

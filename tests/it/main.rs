@@ -8,6 +8,7 @@ mod cli;
 mod daemon;
 mod detect;
 mod detect_training;
+mod engine_analyze;
 mod engine_forecast;
 mod engine_ground_truth;
 mod engine_homology;

@@ -7,7 +7,15 @@ mod sample;
 use std::path::PathBuf;
 
 use doodl3::artifact::Artifact;
-use doodl3::render::{AnalysisDocument, ReportInput, RunState, RunView, artifacts};
+use doodl3::engine::dynamics::{Continuation, Refinement};
+use doodl3::engine::surrogate::EmptyBox;
+use doodl3::engine::{
+    Analysis, Comparison, DataParameters, GridParameters, MapChoice, Parameters, Rebasing, Since,
+    Subdivisions, SurrogateParameters, Trajectory,
+};
+use doodl3::render::{AnalysisDocument, Group, ReportInput, RunState, RunView, artifacts, summary};
+
+use crate::engine_analyze;
 
 use markup::Markup;
 use sample::{Size, report};
@@ -216,6 +224,80 @@ fn no_run_at_all() {
 fn one_and_three_coordinates() {
     render("one-dimension", &sample::in_dimension(1));
     render("three-dimensions", &sample::in_dimension(3));
+}
+
+/// A report on an analysis alone.
+fn bare(analysis: Analysis) -> ReportInput {
+    let view = |path: &Trajectory| RunView {
+        run: path.run.clone(),
+        steps: path.steps.clone(),
+        ..RunView::default()
+    };
+    ReportInput {
+        title: "two wells".to_owned(),
+        group: Group { source: "local".into(), experiment: "two-wells".into(), signature: "2".into() },
+        analysis_id: "made for a test".to_owned(),
+        runs: analysis.trajectories.iter().map(view).collect(),
+        analysis: Ok(analysis),
+        since: None,
+        alerts: Vec::new(),
+        skipped: Vec::new(),
+        not_available: Vec::new(),
+        versions: Vec::new(),
+    }
+}
+
+#[test]
+fn every_grid_and_map_can_be_drawn() {
+    let drawn = |name: &str, subdivisions: Subdivisions, map: MapChoice, dimension: usize| {
+        let surrogate = SurrogateParameters { map, ..SurrogateParameters::default() };
+        let grid = GridParameters { subdivisions, ..GridParameters::default() };
+        let parameters = Parameters { surrogate, grid, ..engine_analyze::parameters(dimension) };
+        render(name, &bare(engine_analyze::two_wells(&parameters))).words()
+    };
+    let refinement = Refinement { init: 8, min: 14, max: 16, limit: 10_000 };
+    let adaptive = drawn("adaptive", Subdivisions::Adaptive(refinement), MapChoice::GaussianProcess, 2);
+    assert!(adaptive.contains("cells of 8 to 1"), "{adaptive}");
+    assert!(adaptive.contains("What organises what."));
+    let deep = Refinement { init: 9, min: 15, max: 15, limit: 10_000 };
+    drawn("adaptive-three", Subdivisions::Adaptive(deep), MapChoice::GaussianProcess, 3);
+    let five = drawn("five-dimensions", Subdivisions::Uniform(15), MapChoice::GaussianProcess, 5);
+    assert!(five.contains("along the others one looks through"));
+    let data = DataParameters { empty: EmptyBox::Interpolate, padding: 0.5, ..DataParameters::default() };
+    let pairs = drawn("pairs-alone", Subdivisions::Uniform(10), MapChoice::Data(data), 2);
+    assert!(pairs.contains("the pairs alone, without a model"));
+}
+
+#[test]
+fn what_has_changed_since_the_analysis_before_is_told() {
+    let mut input = report(Size { healthy: 9, checkpoints: 20, subdivisions: 10 });
+    let id = "0123456789abcdef".to_owned();
+    let continuation = Continuation {
+        same: vec![(0, 4), (1, 0)],
+        born: vec![1],
+        attractors: (1, 2),
+        new_attractors: vec![1],
+        ..Continuation::default()
+    };
+    let comparison = Comparison::Compared { checkpoints: 180, deviation: 0.2, continuation };
+    input.since = Some(Since { id: id.clone(), comparison });
+    let rendered = render("since", &input);
+    let words = rendered.words();
+    let attractors = "the number of attractors went from 1 to 2: M1 new.";
+    assert!(words.contains(&format!("Since the analysis before {attractors}")), "{words:.900}");
+    assert!(words.contains(&format!("Compared with the analysis before (0123456789ab), {attractors}")));
+    assert!(words.contains("2 Morse sets are the same (M4 was M0 and M0 was M1); new M1."), "{words}");
+    assert!(summary(&input).contains(&format!("Change      Since the analysis before {attractors}")));
+    let document: AnalysisDocument = serde_json::from_str(rendered.text("analysis.json")).unwrap();
+    assert_eq!(document.since.as_deref(), input.since.as_ref());
+
+    let rebased = Comparison::Rebased(Rebasing::Lag { before: 100, after: 250 });
+    input.since = Some(Since { id, comparison: rebased });
+    let words = render("rebased", &input).words();
+    assert!(
+        words.contains("so nothing is compared: the map is that of another lag, 250 steps instead of 100.")
+    );
+    assert!(!words.contains("Since the analysis before"));
 }
 
 #[test]

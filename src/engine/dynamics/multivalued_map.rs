@@ -206,11 +206,6 @@ impl BoxMap {
         };
         self.images.par_iter().map(count).sum()
     }
-
-    /// Number of cells of which something is known.
-    pub fn known_cells(&self) -> usize {
-        self.images.par_iter().filter(|image| image.first & UNKNOWN == 0).count()
-    }
 }
 
 impl Digraph for BoxMap {
