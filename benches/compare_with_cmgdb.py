@@ -10,18 +10,9 @@ median of the rounds counts.
 """
 
 import argparse
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PEERS = ROOT / "target" / "peers"
-REQUIREMENTS = ["CMGDB==1.5.2", "numpy==2.4.6"]
+from peers import example, measured, median, python
 
 JOBS = {
     "uniform Leslie 2-D, 20": ("leslie2", "20"),
@@ -69,36 +60,6 @@ print(", ".join(sorted(f"{len(graph.morse_set(v))}{index(v)}" for v in graph.ver
 """
 
 
-def python():
-    """The interpreter of the peers' environment, made at first use."""
-    interpreter = PEERS / "bin" / "python"
-    marker = PEERS / "ready"
-    if not marker.exists():
-        venv.create(PEERS, with_pip=True, clear=True)
-        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", "--only-binary=:all:", *REQUIREMENTS], check=True)
-        marker.touch()
-    return str(interpreter)
-
-
-def measured(command):
-    """Output, seconds, processor seconds and peak resident megabytes of a process of one thread."""
-    one = {name: "1" for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]}
-    with tempfile.TemporaryFile() as out:
-        begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, env={**os.environ, **one})
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begin
-        process.returncode = status
-        if status:
-            sys.exit(f"failed: {' '.join(command)}")
-        out.seek(0)
-        return out.read().decode().strip(), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
-def median(rounds, place):
-    return statistics.median(found[place] for found in rounds)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -106,11 +67,7 @@ def main():
     parser.add_argument("--binary", type=Path, help="an engine_jobs that is built already")
     parser.add_argument("--peer", help="a Python with CMGDB and NumPy")
     options = parser.parse_args()
-    binary = options.binary
-    if binary is None:
-        build = ["cargo", "build", "--locked", "--release", "--no-default-features", "--example", "engine_jobs"]
-        subprocess.run(build, cwd=ROOT, check=True)
-        binary = ROOT / "target/release/examples/engine_jobs"
+    binary = options.binary or example("engine_jobs")
     peer = options.peer or python()
     print("| job | CMGDB | doodl3 | times as fast | by processor time | memory | share | two threads | same |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -121,11 +78,15 @@ def main():
             theirs.append(measured([peer, "-c", PEER, job, subdivisions]))
             ours.append(measured([str(binary), job, subdivisions, "1"]))
             both.append(measured([str(binary), job, subdivisions, "2"]))
-        same = "yes" if theirs[0][0] == ours[0][0] == both[0][0] else f"no: {theirs[0][0]} against {ours[0][0]}"
-        wall, cpu, memory = ([median(rounds, place) for rounds in (theirs, ours)] for place in (1, 2, 3))
+        found = theirs[0].output, ours[0].output
+        same = "yes" if set(found) == {both[0].output} else f"no: {found[0]} against {found[1]}"
+        wall, cpu, memory = (
+            [median(rounds, field) for rounds in (theirs, ours)] for field in ("seconds", "processor", "megabytes")
+        )
         print(
             f"| {name} | {wall[0]:.2f} s | {wall[1]:.3f} s | {wall[0] / wall[1]:.0f} | {cpu[0] / cpu[1]:.0f} "
-            f"| {memory[1]:.0f} of {memory[0]:.0f} MB | {memory[1] / memory[0]:.2f} | {wall[1] / median(both, 1):.2f} times | {same} |",
+            f"| {memory[1]:.0f} of {memory[0]:.0f} MB | {memory[1] / memory[0]:.2f} "
+            f"| {wall[1] / median(both, 'seconds'):.2f} times | {same} |",
             flush=True,
         )
 
