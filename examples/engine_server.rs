@@ -94,17 +94,17 @@ fn serve(pipe: &Pipe, job: &Job) -> io::Result<()> {
     let rule = RectRule { enclose, mode: Mode::Compatible };
     let domain = Rect::new(&job.lower, &job.upper);
     if job.init == job.max {
-        talk(pipe, uniform(domain, job, &rule, &control), &rule, job.index, &control)
+        talk(pipe, &uniform(domain, job, &rule, &control), &rule, job.index, &control)
     } else {
         let refinement = Refinement { init: job.init, min: job.min, max: job.max, limit: job.limit };
         let map = AdaptiveMap::refine(domain, &job.periodic, refinement, &rule, &control);
-        talk(pipe, map, &rule, job.index, &control)
+        talk(pipe, &map, &rule, job.index, &control)
     }
 }
 
 fn talk<M: CellMap>(
     pipe: &Pipe,
-    map: Result<M, EngineError>,
+    map: &Result<M, EngineError>,
     rule: &impl Rule,
     with_indices: bool,
     control: &Control,

@@ -128,8 +128,11 @@ fn without_them_the_fixed_point_attracts() {
     let halve = PointMap::new(|x: &[f64], image: &mut [f64]| image[0] = x[0] / 2.0);
     let map = BoxMap::from_corners(&grid, &halve, Widening::None, Mode::Full, &control).unwrap();
     let morse = MorseDecomposition::of(&map, &control).unwrap();
+    // the cells beside it end on their own faces, and so recur too
     let roles: Vec<Role> = morse.sets().iter().map(|set| set.role).collect();
-    assert_eq!(roles, [Role::Attractor]);
+    assert_eq!(roles, [Role::Intermediate, Role::Attractor, Role::Intermediate]);
+    assert_eq!(morse.sets()[1].iter().collect::<Vec<_>>(), [31, 32]);
+    assert!((0..grid.cells()).all(|cell| morse.fates().of_vertex(cell) == Fate::Certain(1)));
 }
 
 /// ẋ = x (2 − x − y), ẏ = y (4 x − x² − 3) has a saddle at the origin. The time-0.4 map of a flow can be deformed to the
