@@ -5,27 +5,27 @@
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
 
+mod pairs;
 mod show;
 
 use std::error::Error;
 
 use doodl3::engine::dynamics::{BoxMap, MorseDecomposition, OrderRetraction};
-use doodl3::engine::grid::{Rect, UniformGrid};
+use doodl3::engine::grid::UniformGrid;
 use doodl3::engine::surrogate::{DataMap, FittedMap};
-use doodl3::engine::{Control, Mode, Points, SurrogateParameters};
+use doodl3::engine::{Control, Mode, SurrogateParameters};
 
 const LESLIE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/groundtruth/Leslie_100.dat");
 const CONFIDENCE: f64 = 0.9;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (from, to) = read(arguments.first().map_or(LESLIE, String::as_str))?;
+    let (from, to) = pairs::read(arguments.first().map_or(LESLIE, String::as_str))?;
     let subdivisions = arguments.get(1).map_or(Ok(12), |text| text.parse())?;
     let control = Control::default();
 
     // the domain holds all points, and a tenth more on each side
-    let mut domain = Rect::point(from.row(0));
-    from.rows().chain(to.rows()).for_each(|point| domain.include(point, point));
+    let mut domain = pairs::bounding_box(&from, &to);
     domain.widen(&(0..domain.dimension()).map(|axis| 0.1 * domain.width(axis)).collect::<Vec<_>>());
     let grid = UniformGrid::new(domain, subdivisions)?;
 
@@ -47,21 +47,4 @@ fn describe(grid: &UniformGrid, map: &BoxMap) -> Result<(), Box<dyn Error>> {
         show::tiles(grid, &retraction);
     }
     Ok(())
-}
-
-/// Points and their images, as many numbers each.
-fn read(path: &str) -> Result<(Points, Points), Box<dyn Error>> {
-    let rows: Vec<Vec<f64>> = std::fs::read_to_string(path)?
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| line.split_whitespace().map(str::parse).collect::<Result<_, _>>())
-        .collect::<Result<_, _>>()?;
-    let width = rows.first().map_or(0, Vec::len);
-    if width == 0 || width % 2 == 1 || rows.iter().any(|row| row.len() != width) {
-        return Err("each line must hold a point and its image".into());
-    }
-    let half = |range: std::ops::Range<usize>| {
-        Points::from_rows(width / 2, rows.iter().map(|row| row[range.clone()].to_vec()))
-    };
-    Ok((half(0..width / 2), half(width / 2..width)))
 }

@@ -13,6 +13,7 @@ mod engine_forecast;
 mod engine_ground_truth;
 mod engine_homology;
 mod engine_iris;
+mod engine_paper;
 mod engine_peer;
 mod engine_properties;
 mod engine_scikit_learn;

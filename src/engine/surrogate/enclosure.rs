@@ -32,6 +32,7 @@
 
 use super::FittedMap;
 use super::gaussian_process::Batch;
+use super::lattice_means::LatticeMeans;
 use crate::engine::dynamics::{BoxMap, CornerImages, Corners, Hulls, Lattice, Widening};
 use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
 use crate::engine::statistics::normal_upper_quantile;
@@ -182,6 +183,15 @@ pub(in crate::engine) fn box_map(
     control: &Control,
 ) -> Result<BoxMap, EngineError> {
     let Some(Simultaneous { widening, bending, refinement }) = bound else {
+        if mode == Mode::Compatible {
+            return BoxMap::from_corners(
+                grid,
+                &LatticeMeans::new(map, grid),
+                Widening::CellWidth,
+                mode,
+                control,
+            );
+        }
         let enclosing = Enclosing::new(map, &[0.0; MAX_DIMENSION], trust);
         return BoxMap::from_corners(grid, &enclosing, Widening::CellWidth, mode, control);
     };

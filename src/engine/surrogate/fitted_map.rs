@@ -218,6 +218,22 @@ impl FittedMap {
         box_map(self, grid, Some(&bound), trust, mode, control)
     }
 
+    /// The map on the cells of a grid: a cell is sent to the hull of its corners' images, one cell width added on each side
+    /// (Eslami et al. 2021; `BoxMap` with padding in CMGDB). No probability is claimed. `trust` is that of
+    /// [`Self::with_confidence`], and tells in full mode alone.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`].
+    pub fn with_padding(
+        &self,
+        grid: &UniformGrid,
+        trust: f64,
+        mode: Mode,
+        control: &Control,
+    ) -> Result<BoxMap, EngineError> {
+        box_map(self, grid, None, trust, mode, control)
+    }
+
     /// The boxes of [`Self::with_confidence`] before they are rounded to cells; `None` for cells that are not trusted.
     ///
     /// # Errors
@@ -335,10 +351,14 @@ impl FittedMap {
     }
 
     pub(super) fn standardise(&self, point: &[f64], standard: &mut [f64]) {
-        let scales = self.input.shift.iter().zip(&self.input.scale);
-        for ((standard, x), (shift, scale)) in standard.iter_mut().zip(point).zip(scales) {
-            *standard = (x - shift) / scale;
+        for (axis, (standard, x)) in standard.iter_mut().zip(point).enumerate() {
+            *standard = self.standardised(axis, *x);
         }
+    }
+
+    /// The same of one coordinate.
+    pub(super) fn standardised(&self, axis: usize, x: f64) -> f64 {
+        (x - self.input.shift[axis]) / self.input.scale[axis]
     }
 
     /// The next point along an axis, from what its process says; of a point as it is, and standardised.

@@ -195,7 +195,7 @@ impl GaussianProcess {
 
     /// Mean and variance at each point.
     pub fn predict(&self, points: &Points) -> Prediction {
-        let outputs = self.weights.nrows();
+        let outputs = self.outputs();
         let mut mean = Points::new(outputs);
         let mut variance = Vec::with_capacity(points.len());
         let mut batch = self.batch();
@@ -211,9 +211,14 @@ impl GaussianProcess {
         Prediction { mean, variance }
     }
 
+    /// Number of outputs.
+    pub(super) fn outputs(&self) -> usize {
+        self.weights.nrows()
+    }
+
     /// Working memory for predictions of many points.
     pub(super) fn batch(&self) -> Batch<'_> {
-        let (centres, outputs) = (self.centres(), self.weights.nrows());
+        let (centres, outputs) = (self.centres(), self.outputs());
         Batch {
             process: self,
             covariances: Mat::zeros(centres, BATCH),
@@ -237,15 +242,29 @@ pub(super) struct Batch<'a> {
 impl Batch<'_> {
     pub(super) const SIZE: usize = BATCH;
 
-    pub(super) fn predict<'p>(&mut self, points: impl Iterator<Item = &'p [f64]>) {
+    /// Means and variances.
+    pub(super) fn predict<'p>(&mut self, points: impl Iterator<Item = &'p [f64]> + Clone) {
+        let count = self.predict_means(points.clone());
+        let process = self.process;
+        let covariances = self.covariances.subcols(0, count);
+        let reduced = self.reduced.subcols_mut(0, count);
+        matmul(reduced, Accum::Replace, process.reduction.as_ref(), covariances, 1.0, Par::Seq);
+        if let (Some(terms), Some(trend)) = (&mut self.terms, &process.trend) {
+            for (number, point) in points.enumerate() {
+                let terms = column_mut(terms, number).iter_mut();
+                terms.zip(std::iter::once(&1.0).chain(point)).for_each(|(term, x)| *term = *x);
+            }
+            let terms = terms.subcols_mut(0, count);
+            matmul(terms, Accum::Add, trend.weights.as_ref(), covariances, -1.0, Par::Seq);
+        }
+    }
+
+    /// Means alone, of which there are as many as points: their number is returned.
+    pub(super) fn predict_means<'p>(&mut self, points: impl Iterator<Item = &'p [f64]>) -> usize {
         let process = self.process;
         let Hyperparameters { length_scales, signal_variance, .. } = &process.hyperparameters;
         let mut count = 0;
         for point in points {
-            if let Some(terms) = &mut self.terms {
-                let terms = column_mut(terms, count).iter_mut();
-                terms.zip(std::iter::once(&1.0).chain(point)).for_each(|(term, x)| *term = *x);
-            }
             let covariances = column_mut(&mut self.covariances, count);
             covariances.fill(0.0);
             for ((centres, x), scale) in process.centres.iter().zip(point).zip(length_scales) {
@@ -259,14 +278,9 @@ impl Batch<'_> {
             }
             count += 1;
         }
-        let covariances = self.covariances.subcols(0, count);
-        let (reduced, means) = (self.reduced.subcols_mut(0, count), self.means.subcols_mut(0, count));
-        matmul(reduced, Accum::Replace, process.reduction.as_ref(), covariances, 1.0, Par::Seq);
+        let (covariances, means) = (self.covariances.subcols(0, count), self.means.subcols_mut(0, count));
         matmul(means, Accum::Replace, process.weights.as_ref(), covariances, 1.0, Par::Seq);
-        if let (Some(terms), Some(trend)) = (&mut self.terms, &process.trend) {
-            let terms = terms.subcols_mut(0, count);
-            matmul(terms, Accum::Add, trend.weights.as_ref(), covariances, -1.0, Par::Seq);
-        }
+        count
     }
 
     pub(super) fn mean(&self, number: usize, output: usize) -> f64 {

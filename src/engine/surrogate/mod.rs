@@ -8,6 +8,7 @@ mod fitted_map;
 mod function_draw;
 mod gaussian_process;
 mod kernel;
+mod lattice_means;
 mod likelihood;
 mod specification;
 mod standardise;
