@@ -53,7 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             log_marginal_likelihood: f64::NAN,
         },
     };
-    let map = FittedMap::with_hyperparameters(&from, &to, &parameters, &[hyperparameters.clone()])?;
+    let map =
+        FittedMap::with_hyperparameters(&from, &to, &parameters, std::slice::from_ref(&hyperparameters))?;
     let fitted = Instant::now();
 
     let mut domain = pairs::bounding_box(&from, &to);

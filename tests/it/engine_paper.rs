@@ -4,7 +4,8 @@ use doodl3::engine::dynamics::{Existence, MorseDecomposition, OrderRetraction};
 use doodl3::engine::grid::{Rect, UniformGrid};
 use doodl3::engine::surrogate::{FittedMap, Specification};
 use doodl3::engine::{
-    Control, Enclosure, Hyperparameters, Kernel, Mode, Parameters, Points, PriorMean, SurrogateParameters,
+    Control, Enclosure, Hyperparameters, Kernel, Mode, Parameters, Points, PriorMean, Subdivisions,
+    SurrogateParameters,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -46,6 +47,7 @@ fn pairs() -> (Points, Points) {
 fn one_configuration_is_the_published_analysis() {
     let Parameters { surrogate, grid: grid_parameters, .. } = parameters();
     assert_eq!(grid_parameters.mode, Mode::Compatible);
+    assert_eq!(grid_parameters.subdivisions, Subdivisions::Uniform(15));
     assert_eq!(
         surrogate,
         SurrogateParameters {
@@ -72,7 +74,7 @@ fn one_configuration_is_the_published_analysis() {
     let mut domain = Rect::point(from.row(0));
     from.rows().chain(to.rows()).for_each(|point| domain.include(point, point));
     domain.widen(&[0.5; 2]);
-    let grid = UniformGrid::new(domain, grid_parameters.subdivisions).unwrap();
+    let grid = UniformGrid::new(domain, 15).unwrap();
     for hyperparameters in [theirs, fitted] {
         let map = FittedMap::with_hyperparameters(&from, &to, &surrogate, &[hyperparameters]).unwrap();
         let boxes = map.with_padding(&grid, surrogate.trust, grid_parameters.mode, &control).unwrap();
