@@ -299,16 +299,18 @@ pub(super) fn retraction(analysis: &Analysis) -> String {
                 .to_owned()
         }
         Existence::Impossible => format!(
-            "Not every cell can be given to a Morse set so that paths lead to the same set or to those below: {left_over} are left over."
+            "Not every cell can be given to a Morse set so that paths lead to the same set or to those below; left over: {left_over}."
         ),
         Existence::Unknown => format!(
-            "Whether every cell can be given to the Morse set that organises it is not known: the search was given up with {left_over} left over."
+            "Whether every cell can be given to the Morse set that organises it is not known: the search was given up; left over: {left_over}."
         ),
     };
     let mut tiles: Vec<(usize, &Extent)> = sets.iter().enumerate().collect();
     tiles.sort_by_key(|&(set, tile)| (std::cmp::Reverse(tile.cells), set));
     let share = |(set, tile): &(usize, &Extent)| {
-        format!("{} belongs to {}", percent(tile.volume_share), set_name(*set))
+        let trivial = analysis.morse_graph.sets[*set].conley_index.is_trivial();
+        let doubt = if trivial { " (of trivial index)" } else { "" };
+        format!("{} belongs to {}{doubt}", percent(tile.volume_share), set_name(*set))
     };
     let mut shares: Vec<String> = tiles.iter().map(share).collect();
     if escape.cells > 0 {
