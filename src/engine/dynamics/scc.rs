@@ -59,13 +59,12 @@ impl Components {
     /// If the graph has more than 2³⁰ vertices.
     pub fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         assert!(graph.vertices() <= 1 << 30, "indices of vertices leave room for flags");
-        let mut trimmed = Trimmed::of(graph, control)?;
-        let mut rest = trimmed.core();
+        let (mut trimmed, mut rest) = Trimmed::of(graph, control)?;
         let large = large_components(graph, &mut rest, control)?;
         if !large.is_empty() {
             trimmed.go_on(graph, &mut rest, control)?;
         }
-        let Trimmed { mut order, layers, .. } = trimmed;
+        let Trimmed { mut order, layers } = trimmed;
         let (searched, trimmed) = order.split_at_mut(layers[0]);
         let mut search = Search::new(graph, searched, control);
         for LargeComponent { mut reached, component } in large {

@@ -20,8 +20,6 @@ pub(super) const WORDS_PER_TASK: usize = 1 << 8;
 
 /// The vertices of a graph, cut into a core that maps into itself and layers before it.
 pub(super) struct Trimmed {
-    /// Holds all cycles. No edge leaves it.
-    core: VertexSet,
     /// Room for the core's vertices, then the layers, the one next to the core first.
     pub(super) order: Vec<u32>,
     /// Where in `order` the core ends, and where each layer ends.
@@ -31,19 +29,17 @@ pub(super) struct Trimmed {
 impl Trimmed {
     /// With X₀ all vertices and Xₙ₊₁ = F(Xₙ), the layer Xₙ \ Xₙ₊₁ cannot be entered from Xₙ, and all its edges lead to
     /// Xₙ₊₁; cycles lie in every Xₙ.
-    pub(super) fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
+    ///
+    /// With it comes the core, which holds all cycles and is left by no edge.
+    pub(super) fn of<G: Digraph + ?Sized>(
+        graph: &G,
+        control: &Control,
+    ) -> Result<(Self, VertexSet), EngineError> {
         let vertices = graph.vertices();
         let mut core = VertexSet::all(vertices);
-        let (order, layers) = (vec![0; vertices as usize], vec![vertices as usize]);
-        let mut trimmed = Self { core: VertexSet::none(0), order, layers };
+        let mut trimmed = Self { order: vec![0; vertices as usize], layers: vec![vertices as usize] };
         trimmed.go_on(graph, &mut core, control)?;
-        trimmed.core = core;
-        Ok(trimmed)
-    }
-
-    /// The vertices that are in no layer.
-    pub(super) fn core(&mut self) -> VertexSet {
-        std::mem::replace(&mut self.core, VertexSet::none(0))
+        Ok((trimmed, core))
     }
 
     /// Cuts more layers off a part of the core that no edge enters from the rest of it.
@@ -146,7 +142,7 @@ mod tests {
     fn layers_lead_to_the_core() {
         // 0 → 1 → 2 ⇄ 3 → 4, and 5 alone
         let graph = ExplicitGraph::new(6, &[(0, 1), (1, 2), (2, 3), (3, 2), (3, 4)]);
-        let Trimmed { core, order, layers } = Trimmed::of(&graph, &Control::default()).unwrap();
+        let (Trimmed { order, layers }, core) = Trimmed::of(&graph, &Control::default()).unwrap();
         assert_eq!(core.iter().collect::<Vec<_>>(), [2, 3, 4]);
         assert_eq!((&order[3..], layers), (&[1, 0, 5][..], vec![3, 4, 6]));
     }
