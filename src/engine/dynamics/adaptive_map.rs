@@ -19,14 +19,23 @@ use crate::engine::{Control, EngineError, Mode};
 pub struct AdaptiveMap {
     grid: AdaptiveGrid,
     images: Vec<DeepImage>,
-    /// Where each cell's row starts in `runs`, and at last where the last one ends.
-    rows: Vec<usize>,
-    /// First and one after the last of cells that follow each other, increasing.
-    runs: Vec<(u32, u32)>,
+    /// The rows of [`CELLS_PER_BLOCK`] cells each.
+    rows: Vec<RowBlock>,
+    /// Cells of one component, known from when there were no others.
+    connected: Vec<u32>,
 }
 
-/// Cells whose rows one task seeks.
-const CELLS_PER_TASK: usize = 1 << 12;
+/// Cells whose rows are sought by one task, and lie together.
+const CELLS_PER_BLOCK: usize = 1 << 12;
+
+/// The cells that meet the images of some cells.
+#[derive(Clone, Debug, PartialEq)]
+struct RowBlock {
+    /// Where each cell's row starts in `runs`, and at last where the last one ends.
+    ends: Box<[u32]>,
+    /// First and one after the last of cells that follow each other, increasing.
+    runs: Box<[(u32, u32)]>,
+}
 
 /// The image of a cell, in cells of the deepest level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,37 +110,30 @@ impl DeepImage {
 }
 
 impl AdaptiveMap {
-    /// The map that sends the cells of a grid to these images.
+    /// The map that sends the cells of a grid to these images; `connected` are cells of one component.
     pub(super) fn new(
         grid: AdaptiveGrid,
         images: Vec<DeepImage>,
+        connected: Vec<u32>,
         control: &Control,
     ) -> Result<Self, EngineError> {
         debug_assert_eq!(grid.cells() as usize, images.len());
-        let seek = |images: &[DeepImage]| {
-            let (mut ends, mut runs) =
-                (Vec::with_capacity(images.len()), Vec::with_capacity(4 * images.len()));
-            if control.check().is_ok() {
-                for image in images {
-                    let row = runs.len();
-                    if let Some((first, last)) = image.cells() {
-                        grid.for_each_run(first, last, |run| append(&mut runs, row, run));
-                    }
-                    ends.push(runs.len());
+        let seek = |runs: &mut Vec<(u32, u32)>, images: &[DeepImage]| {
+            control.check()?;
+            runs.clear();
+            let mut ends = Vec::with_capacity(images.len() + 1);
+            ends.push(0);
+            for image in images {
+                let row = runs.len();
+                if let Some((first, last)) = image.cells() {
+                    grid.for_each_run(first, last, |run| append(runs, row, run));
                 }
+                ends.push(runs.len() as u32);
             }
-            (ends, runs)
+            Ok(RowBlock { ends: ends.into(), runs: runs.as_slice().into() })
         };
-        let parts: Vec<_> = images.par_chunks(CELLS_PER_TASK).map(seek).collect();
-        control.check()?;
-        let mut rows = Vec::with_capacity(images.len() + 1);
-        let mut runs = Vec::with_capacity(parts.iter().map(|(_, runs)| runs.len()).sum());
-        rows.push(0);
-        for (ends, part) in parts {
-            rows.extend(ends.into_iter().map(|end| runs.len() + end));
-            runs.extend(part);
-        }
-        Ok(Self { grid, images, rows, runs })
+        let rows = images.par_chunks(CELLS_PER_BLOCK).map_init(Vec::new, seek).collect::<Result<_, _>>()?;
+        Ok(Self { grid, images, rows, connected })
     }
 
     /// The cells.
@@ -161,14 +163,16 @@ impl AdaptiveMap {
 
     /// Number of edges, those to *exit* and *unknown* not counted.
     pub fn edges(&self) -> u64 {
-        self.runs.iter().map(|&(start, end)| u64::from(end - start)).sum()
+        let runs = self.rows.iter().flat_map(|block| &block.runs);
+        runs.map(|&(start, end)| u64::from(end - start)).sum()
     }
 }
 
 impl AdaptiveMap {
     #[inline]
     fn row(&self, cell: u32) -> &[(u32, u32)] {
-        &self.runs[self.rows[cell as usize]..self.rows[cell as usize + 1]]
+        let (block, at) = (&self.rows[cell as usize / CELLS_PER_BLOCK], cell as usize % CELLS_PER_BLOCK);
+        &block.runs[block.ends[at] as usize..block.ends[at + 1] as usize]
     }
 }
 
@@ -201,6 +205,10 @@ impl Digraph for AdaptiveMap {
     ) -> ControlFlow<B> {
         let runs = self.row(cell).iter();
         runs.skip_while(|&&(_, end)| end <= from).try_for_each(|&(start, end)| visit(Rows::one(start..end)))
+    }
+
+    fn connected(&self) -> &[u32] {
+        &self.connected
     }
 
     /// In compatible mode only cells that recur on their own level: images that do not shrink with their cells can make

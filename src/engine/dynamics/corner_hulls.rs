@@ -19,6 +19,13 @@ use crate::engine::{Control, EngineError, Mode};
 /// Vertices whose images are held in memory at once: as many as stay in a processor's cache.
 const VERTICES_AT_ONCE: usize = 1 << 16;
 
+/// Slabs are handled so many at once, even where there are more vertices in them, as the last one of each block is carried
+/// over to the next …
+const SLABS_AT_ONCE: usize = 4;
+
+/// … unless they had more than one vertex for so many cells of the grid.
+const CELLS_PER_VERTEX: usize = 64;
+
 /// Vertices that one task evaluates. Fixed, so that results do not depend on the number of threads.
 const VERTICES_PER_TASK: usize = 1 << 10;
 
@@ -44,7 +51,8 @@ pub(super) fn corner_images<const D: usize>(
     // A slab is all vertices (or cells) with one coordinate along the first axis.
     let slab_vertices: usize = hyperplanes[1..].iter().map(Vec::len).product();
     let slab_cells = (grid.cells() / grid.cells_along(0)) as usize;
-    let slabs_at_once = (VERTICES_AT_ONCE / slab_vertices).max(1);
+    let affordable = (images.len() / CELLS_PER_VERTEX / slab_vertices).min(SLABS_AT_ONCE);
+    let slabs_at_once = (VERTICES_AT_ONCE / slab_vertices).max(affordable).max(1);
     let mut corners = CornerBlock::<D>::default();
     for (block, images) in images.chunks_mut(slabs_at_once * slab_cells).enumerate() {
         let first_slab = block * slabs_at_once;
@@ -221,17 +229,23 @@ impl<const D: usize> Vertices<D> {
         self.flaws.copy_within(vertices, 0);
     }
 
-    /// The vertices from `start` on, in parts of `length`.
-    fn parts(&mut self, start: usize, length: usize) -> Vec<Part<'_, D>> {
-        let mut first = self.first.each_mut().map(|ends| ends[start..].chunks_mut(length));
-        let mut last = self.last.each_mut().map(|ends| ends[start..].chunks_mut(length));
+    /// The vertices from `start` on, in parts of `length`; one part ends where a group of so many does.
+    fn parts(&mut self, start: usize, group: usize, length: usize) -> Vec<Part<'_, D>> {
+        let cut = |ends| grouped(ends, group, length);
+        let mut first = self.first.each_mut().map(|ends| cut(&mut ends[start..]));
+        let mut last = self.last.each_mut().map(|ends| cut(&mut ends[start..]));
         let part = |flaws| Part {
             first: first.each_mut().map(|parts| parts.next().unwrap_or_default()),
             last: last.each_mut().map(|parts| parts.next().unwrap_or_default()),
             flaws,
         };
-        self.flaws[start..].chunks_mut(length).map(part).collect()
+        grouped(&mut self.flaws[start..], group, length).map(part).collect()
     }
+}
+
+/// Parts of `length`, of groups one after the other.
+fn grouped<T>(all: &mut [T], group: usize, length: usize) -> impl Iterator<Item = &mut [T]> {
+    all.chunks_mut(group).flat_map(move |group| group.chunks_mut(length))
 }
 
 /// Images of the corners in some slabs of vertices that follow each other.
@@ -263,15 +277,26 @@ impl<const D: usize> CornerBlock<D> {
         }
         self.slabs = slabs;
         self.vertices.resize(slabs * slab_vertices);
+        // whole slabs, or rows of one slab along its first axis
         let task_slabs = (VERTICES_PER_TASK / slab_vertices).max(1);
-        let tasks = self.vertices.parts(kept * slab_vertices, task_slabs * slab_vertices);
+        let slab_rows = hyperplanes.get(1).map_or(1, Vec::len);
+        let row_vertices = slab_vertices / slab_rows;
+        let task_rows = (VERTICES_PER_TASK / row_vertices).clamp(1, slab_rows);
+        let tasks_per_slab = slab_rows.div_ceil(task_rows);
+        let group = task_slabs * slab_vertices;
+        let length = if tasks_per_slab > 1 { task_rows * row_vertices } else { group };
+        let tasks = self.vertices.parts(kept * slab_vertices, group, length);
         tasks.into_par_iter().enumerate().for_each_init(Positions::default, |positions, (number, part)| {
             if seen.control.check().is_err() {
                 return;
             }
-            let from = first + kept + number * task_slabs;
             let mut axes: [&[f64]; D] = std::array::from_fn(|axis| hyperplanes[axis].as_slice());
-            axes[0] = &axes[0][from..from + part.flaws.len() / slab_vertices];
+            let from = first + kept + number / tasks_per_slab * task_slabs;
+            axes[0] = &axes[0][from..from + part.flaws.len().div_ceil(slab_vertices)];
+            if let Some(rows) = axes.get_mut(1).filter(|_| tasks_per_slab > 1) {
+                let from = number % tasks_per_slab * task_rows;
+                *rows = &rows[from..from + part.flaws.len() / row_vertices];
+            }
             positions.evaluate(&Lattice { axes: &axes }, part, seen);
         });
     }
@@ -280,7 +305,7 @@ impl<const D: usize> CornerBlock<D> {
     fn of_row<M: Corners>(&mut self, axes: &[&[f64]; D], seen: &Seen<'_, M, D>) {
         let points = Lattice { axes };
         self.vertices.resize(points.len());
-        for part in self.vertices.parts(0, points.len()) {
+        for part in self.vertices.parts(0, points.len(), points.len()) {
             self.positions.evaluate(&points, part, seen);
         }
     }

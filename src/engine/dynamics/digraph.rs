@@ -56,6 +56,11 @@ pub trait Digraph: Sync {
         false
     }
 
+    /// Some vertices of one strongly connected component, if such are known beforehand.
+    fn connected(&self) -> &[u32] {
+        &[]
+    }
+
     /// Whether `vertex` may be part of a Morse set; where it may not, cycles through it are artefacts.
     fn may_recur(&self, _vertex: u32) -> bool {
         true

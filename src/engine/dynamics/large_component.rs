@@ -3,18 +3,24 @@
 //! Of a chaotic attractor a depth-first search sees one cell here and the next one there, and waits for memory at every
 //! step. But the component of a vertex p is what can be reached from p and reaches it (L. K. Fleischer, B. Hendrickson
 //! and A. Pınar, *On identifying strongly connected components in parallel*, 2000), and both sets are found by passes
-//! over all vertices in order, in parallel. A long path through p is followed beforehand: what comes after p on it is
+//! over vertices in order, in parallel. A long path through p is followed beforehand: what comes after p on it is
 //! reached, what comes before reaches p, so that few passes are needed.
+//!
+//! *Forward*, vertices that were reached wait in the part of the graph where they lie until many wait there with them, so
+//! that rows are read side by side. *Backward*, a pass would bring in only what leads there in one step. But the same
+//! pass chooses a successor for every vertex that does not, and who follows the chosen ones comes there soon: on a
+//! chaotic attractor nearly every path does.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
 use super::Digraph;
 use super::poll::Poll;
-use super::trim::{WORDS_PER_TASK, image};
-use super::vertex_set::{VertexSet, bits, try_for_each_word};
+use super::vertex_set::{SharedVertexSet, VertexSet, bits, try_for_each_word};
+use super::walk::{look_at_all, words};
 use crate::engine::random::Random;
 use crate::engine::{Control, EngineError};
 
@@ -24,12 +30,21 @@ const PATH_SHARE: usize = 32;
 /// The path is no longer than this.
 const LONGEST_PATH: usize = 1 << 15;
 
-/// A pass forward is worth its while if one vertex in so many is new.
+/// Words of a set that make up a part of the graph.
+const WORDS_PER_PART: usize = 64;
+
+/// Parts are gone on with in which at least this share waits of what waits in the fullest.
+const FULL_SHARE: u32 = 4;
+
+/// While one vertex in so many waits, parts are gone on with.
 const FEW: usize = 256;
 
 /// Passes backward look at the vertices reached no more than so many times: where more are needed things creep, and a
 /// search is better.
 const BACKWARD_WORK: usize = 10;
+
+/// No successor was chosen.
+const NONE: u32 = u32::MAX;
 
 /// The component of a vertex.
 pub(super) struct LargeComponent {
@@ -40,8 +55,8 @@ pub(super) struct LargeComponent {
 }
 
 impl LargeComponent {
-    /// The component of a vertex in which a path from `start` ends up, of vertices that only lead to each other or to such
-    /// as are not in `among`; `None` where that is not soon found.
+    /// The component in which it is known that vertices lie, or else one that a path from `start` comes upon, of vertices
+    /// that only lead to each other or to such as are not in `among`; `None` where that is not soon found.
     ///
     /// # Errors
     /// [`EngineError::Cancelled`].
@@ -52,14 +67,28 @@ impl LargeComponent {
         start: u32,
         control: &Control,
     ) -> Result<Option<Self>, EngineError> {
+        let known = graph.connected();
+        if known.len() > 1 && known.iter().all(|&vertex| among.contains(vertex)) {
+            return Self::of_path(graph, among, known, known, control);
+        }
         let Some(path) = path(graph, among, start, (size / PATH_SHARE).min(LONGEST_PATH)) else {
             return Ok(None);
         };
-        let (before, after) = path.split_at(path.len() / 2);
+        // both parts hold the vertex p between them
+        let middle = path.len() / 2;
+        Self::of_path(graph, among, &path[..=middle], &path[middle..], control)
+    }
+
+    /// From vertices that lead to one of its own, and such as this one leads to.
+    fn of_path<G: Digraph + ?Sized>(
+        graph: &G,
+        among: &VertexSet,
+        before: &[u32],
+        after: &[u32],
+        control: &Control,
+    ) -> Result<Option<Self>, EngineError> {
         let reached = reached(graph, among, after, control)?;
-        // `after` begins with p
-        let leads: Vec<u32> = before.iter().chain(&after[..1]).copied().collect();
-        let component = leading(graph, &reached, &leads, control)?;
+        let component = leading(graph, &reached, before, control)?;
         Ok(component.map(|component| Self { reached, component }))
     }
 }
@@ -78,19 +107,23 @@ fn path<G: Digraph + ?Sized>(graph: &G, among: &VertexSet, start: u32, length: u
 fn some_successor<G: Digraph + ?Sized>(graph: &G, vertex: u32, random: &mut Random) -> Option<u32> {
     let mut successors = 0;
     graph.for_each_rows(vertex, |rows| successors += rows.cells());
-    let mut left = (random.uniform() * successors as f64) as u64;
+    successor(graph, vertex, (random.uniform() * successors as f64) as u64)
+}
+
+/// The successor of a vertex before which there are so many.
+fn successor<G: Digraph + ?Sized>(graph: &G, vertex: u32, mut before: u64) -> Option<u32> {
     let found = graph.try_for_each_rows(vertex, 0, |rows| {
-        if left < rows.cells() {
-            let (row, at) = (left / u64::from(rows.length), left % u64::from(rows.length));
+        if before < rows.cells() {
+            let (row, at) = (before / u64::from(rows.length), before % u64::from(rows.length));
             return ControlFlow::Break(rows.start + row as u32 * rows.stride + at as u32);
         }
-        left -= rows.cells();
+        before -= rows.cells();
         ControlFlow::Continue(())
     });
     found.break_value()
 }
 
-/// What can be reached from some vertices, they included, without leaving the set: in passes while much is new, then one
+/// What can be reached from some vertices, they included, without leaving the set: part by part while many wait, then one
 /// vertex after the other.
 fn reached<G: Digraph + ?Sized>(
     graph: &G,
@@ -98,25 +131,35 @@ fn reached<G: Digraph + ?Sized>(
     from: &[u32],
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
-    let mut reached = VertexSet::none(graph.vertices());
-    for &vertex in from {
-        reached.insert(vertex);
-    }
-    let mut fresh = reached.clone();
+    let waiting = Waiting::new(among, graph.vertices());
+    from.iter().for_each(|&vertex| waiting.reach(vertex as usize / 64, 1 << (vertex % 64)));
     loop {
-        let image = image(graph, &fresh, control)?;
-        let mut count = 0;
-        let words = fresh.words.iter_mut().zip(&mut reached.words).zip(image.words.iter().zip(&among.words));
-        for ((fresh, reached), (image, among)) in words {
-            *fresh = image & among & !*reached;
-            *reached |= *fresh;
-            count += fresh.count_ones() as usize;
-        }
-        if count * FEW < fresh.words.len() * 64 {
+        let (fullest, all) = waiting.counts();
+        if all * FEW < graph.vertices() as usize {
             break;
         }
+        let least = (fullest / FULL_SHARE).max(1);
+        (0..waiting.parts.len()).into_par_iter().try_for_each(|part| {
+            if waiting.parts[part].load(Ordering::Relaxed) < least {
+                return Ok(());
+            }
+            let mut poll = Poll::new(control);
+            waiting.take(part).try_for_each(|vertex| {
+                let mut work = 1;
+                graph.for_each_rows(vertex, |rows| {
+                    work += words(rows);
+                    let _ = try_for_each_word(rows, |number, mask| {
+                        waiting.reach(number, mask);
+                        ControlFlow::<Infallible>::Continue(())
+                    });
+                });
+                poll.after(work).map(|_| ())
+            })
+        })?;
+        control.check()?;
     }
-    let mut open: Vec<u32> = fresh.iter().collect();
+    let mut open: Vec<u32> = (0..waiting.parts.len()).flat_map(|part| waiting.take(part)).collect();
+    let mut reached = waiting.reached.into_set();
     let mut poll = Poll::new(control);
     while let Some(vertex) = open.pop() {
         let mut work = 1;
@@ -134,7 +177,51 @@ fn reached<G: Digraph + ?Sized>(
     Ok(reached)
 }
 
-/// The vertices of a set that lead to some of its vertices, these included.
+/// Vertices that were reached, and those among them whose successors were not yet looked at.
+struct Waiting<'a> {
+    among: &'a VertexSet,
+    reached: SharedVertexSet,
+    waiting: SharedVertexSet,
+    /// How many wait in each part.
+    parts: Vec<AtomicU32>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(among: &'a VertexSet, vertices: u32) -> Self {
+        let none = || SharedVertexSet::none(vertices);
+        let parts = (0..among.words.len().div_ceil(WORDS_PER_PART)).map(|_| AtomicU32::new(0)).collect();
+        Self { among, reached: none(), waiting: none(), parts }
+    }
+
+    /// Of the vertices in one word those of the mask are reached.
+    #[inline]
+    fn reach(&self, number: usize, mask: u64) {
+        let fresh = self.reached.insert_all(number, mask & self.among.words[number]);
+        if fresh != 0 {
+            self.waiting.insert_all(number, fresh);
+            self.parts[number / WORDS_PER_PART].fetch_add(fresh.count_ones(), Ordering::Relaxed);
+        }
+    }
+
+    /// How many wait in the fullest part, and in all.
+    fn counts(&self) -> (u32, usize) {
+        let counts = self.parts.iter().map(|part| part.load(Ordering::Relaxed));
+        counts.fold((0, 0), |(fullest, all), count| (fullest.max(count), all + count as usize))
+    }
+
+    /// The vertices that wait in a part, which no longer do.
+    fn take(&self, part: usize) -> impl Iterator<Item = u32> {
+        let first = part * WORDS_PER_PART;
+        let words = first..self.among.words.len().min(first + WORDS_PER_PART);
+        words.flat_map(move |number| {
+            let word = self.waiting.take(number);
+            self.parts[part].fetch_sub(word.count_ones(), Ordering::Relaxed);
+            bits(word, number as u32)
+        })
+    }
+}
+
+/// The vertices of a set that lead to some of its vertices, these included; `None` if that is not soon known.
 fn leading<G: Digraph + ?Sized>(
     graph: &G,
     among: &VertexSet,
@@ -147,52 +234,81 @@ fn leading<G: Digraph + ?Sized>(
     }
     let mut open = among.clone();
     open.remove_all(&leading);
-    let mut work = BACKWARD_WORK * among.len();
+    let next: Vec<AtomicU32> = (0..graph.vertices()).map(|_| AtomicU32::new(NONE)).collect();
+    let (mut pass, mut work) = (0, BACKWARD_WORK * among.len());
     loop {
-        let fresh = leading_at_once(graph, &open, &leading, control)?;
-        if fresh.words.iter().all(|&word| word == 0) {
+        let left = open.len();
+        let fresh = leading_at_once(graph, &open, &leading, share_before(pass), &next, control)?;
+        if fresh.is_empty() {
             return Ok(Some(leading));
         }
-        leading.words.iter_mut().zip(&fresh.words).for_each(|(leading, fresh)| *leading |= fresh);
-        let Some(left) = work.checked_sub(open.len()) else { return Ok(None) };
-        work = left;
-        open.remove_all(&fresh);
+        leading.insert_all(&fresh);
+        follow(&open, &next, &mut leading);
+        open.remove_all(&leading);
+        pass += 1;
+        work = match work.checked_sub(left) {
+            Some(work) => work,
+            None => return Ok(None),
+        };
     }
 }
 
-/// The vertices of a set from which an edge leads into another.
+/// The share of successors before the one that is chosen in a pass: 1/2, 1/4, 3/4, 1/8, 5/8, … (van der Corput's sequence).
+fn share_before(pass: u32) -> f64 {
+    f64::from((pass + 1).reverse_bits()) / 2f64.powi(32)
+}
+
+/// The vertices of a set from which an edge leads into another. For those from which none does a successor is chosen.
 fn leading_at_once<G: Digraph + ?Sized>(
     graph: &G,
     set: &VertexSet,
     into: &VertexSet,
+    share: f64,
+    next: &[AtomicU32],
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
-    let mut leading = VertexSet::none(graph.vertices());
-    let tasks = set.words.par_chunks(WORDS_PER_TASK).zip(leading.words.par_chunks_mut(WORDS_PER_TASK));
-    tasks.enumerate().try_for_each(|(task, (words, leading))| {
-        control.check()?;
-        let mut poll = Poll::new(control);
-        let mut before = None;
-        for ((&word, leading), number) in words.iter().zip(leading).zip((task * WORDS_PER_TASK) as u32..) {
-            for vertex in bits(word, number) {
-                let mut work = 1;
-                let leads = match before {
-                    Some((before, leads)) if graph.are_alike(before, vertex) => leads,
-                    _ => graph
-                        .try_for_each_rows(vertex, 0, |rows| {
-                            work += u64::from(rows.count) * u64::from(rows.length / 64 + 1);
-                            into.first_of(rows).map_or(ControlFlow::Continue(()), ControlFlow::Break)
-                        })
-                        .is_break(),
-                };
-                before = Some((vertex, leads));
-                *leading |= u64::from(leads) << (vertex % 64);
-                poll.after(work)?;
+    let leading = SharedVertexSet::none(graph.vertices());
+    let look = |vertex| {
+        let (mut work, mut successors) = (1, 0);
+        let found = graph.try_for_each_rows(vertex, 0, |rows| {
+            work += words(rows);
+            successors += rows.cells();
+            into.first_of(rows).map_or(ControlFlow::Continue(()), ControlFlow::Break)
+        });
+        let chosen = match found {
+            ControlFlow::Break(_) => None,
+            ControlFlow::Continue(()) => {
+                Some(successor(graph, vertex, (share * successors as f64) as u64).unwrap_or(NONE))
             }
+        };
+        (chosen, work)
+    };
+    let tell = |vertex: u32, chosen: Option<u32>| match chosen {
+        Some(chosen) => next[vertex as usize].store(chosen, Ordering::Relaxed),
+        None => leading.insert(vertex),
+    };
+    look_at_all(graph, set, look, tell, control)?;
+    Ok(leading.into_set())
+}
+
+/// Adds the vertices of a set that lead to one of `leading` by the successors chosen. No vertex is passed twice.
+fn follow(set: &VertexSet, next: &[AtomicU32], leading: &mut VertexSet) {
+    let mut path = Vec::new();
+    for start in set.iter() {
+        let mut vertex = start;
+        while !leading.contains(vertex) {
+            let chosen = next[vertex as usize].swap(NONE, Ordering::Relaxed);
+            if chosen == NONE {
+                break;
+            }
+            path.push(vertex);
+            vertex = chosen;
         }
-        Ok(())
-    })?;
-    Ok(leading)
+        if leading.contains(vertex) {
+            path.iter().for_each(|&vertex| leading.insert(vertex));
+        }
+        path.clear();
+    }
 }
 
 #[cfg(test)]
@@ -228,13 +344,25 @@ mod tests {
     }
 
     #[test]
-    fn what_creeps_is_left_to_a_search() {
+    fn the_successors_chosen_lead_around_a_cycle() {
         let n = 1 << 12;
         let mut edges: Vec<(u32, u32)> = (1..n).map(|vertex| (vertex - 1, vertex)).collect();
         edges.push((n - 1, 0));
         let graph = ExplicitGraph::new(n, &edges);
-        let found =
-            LargeComponent::of(&graph, &VertexSet::all(n), n as usize, 0, &Control::default()).unwrap();
-        assert!(found.is_none());
+        let all = VertexSet::all(n);
+        let found = LargeComponent::of(&graph, &all, n as usize, 0, &Control::default()).unwrap().unwrap();
+        assert_eq!(found.component, all);
+    }
+
+    #[test]
+    fn what_creeps_is_left_to_a_search() {
+        // from a long cycle most edges lead astray, to where none leads back
+        let (n, astray) = (1 << 12, 1 << 5);
+        let mut edges: Vec<(u32, u32)> = (0..n).map(|vertex| (vertex, (vertex + 1) % n)).collect();
+        edges.extend((0..n).flat_map(|vertex| (n..n + astray).map(move |other| (vertex, other))));
+        edges.extend((n..n + astray).map(|other| (other, other)));
+        let graph = ExplicitGraph::new(n + astray, &edges);
+        let leads = leading(&graph, &VertexSet::all(n + astray), &[0], &Control::default()).unwrap();
+        assert_eq!(leads, None);
     }
 }

@@ -50,6 +50,7 @@ mod rule;
 mod scc;
 mod trim;
 mod vertex_set;
+mod walk;
 
 pub use adaptive_map::AdaptiveMap;
 pub use basins::Fates;

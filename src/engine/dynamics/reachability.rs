@@ -6,6 +6,7 @@ use bytemuck::Pod;
 use rayon::prelude::*;
 
 use super::poll::Poll;
+use super::scc::Stretch;
 use super::{Components, Digraph};
 use crate::engine::grid::Rows;
 use crate::engine::{Control, EngineError};
@@ -86,53 +87,72 @@ impl<T: Mask> Sweep<T> {
         let mut values = vec![T::NONE; graph.vertices() as usize + WORD];
         let mut from_elsewhere = T::NONE;
         let mut poll = Poll::new(control);
-        for members in components.core() {
-            let mut value = T::NONE;
-            for &vertex in members {
-                // successors in the same component have no bit still
-                let (reached, work) = joined(graph, vertex, &values, escape);
-                value = value | reached;
-                poll.after(work)?;
-            }
-            from_elsewhere = from_elsewhere | value;
-            if components.is_recurrent(members[0]) {
-                let own = components.component(members[0]);
-                if let Some(bit) = targets.iter().position(|&target| target == own) {
-                    value = value | T::bit(bit);
-                }
-            }
-            if value != T::NONE {
-                for &vertex in members {
-                    values[vertex as usize] = value;
-                }
-            }
-        }
         let mut fresh = Vec::new();
-        for layer in components.layers() {
-            fresh.resize(layer.len(), T::NONE);
-            let tasks = layer.par_chunks(VERTICES_PER_TASK).zip(fresh.par_chunks_mut(VERTICES_PER_TASK));
-            let sweep = |(vertices, fresh): (&[u32], &mut [T])| {
-                control.check()?;
-                let (mut poll, mut all) = (Poll::new(control), T::NONE);
-                let mut before = None;
-                for (&vertex, value) in vertices.iter().zip(fresh) {
-                    let (reached, work) = match before {
-                        Some((before, reached)) if graph.are_alike(before, vertex) => (reached, 1),
-                        _ => joined(graph, vertex, &values, escape),
-                    };
-                    before = Some((vertex, reached));
-                    (*value, all) = (reached, all | reached);
-                    poll.after(work)?;
+        for stretch in components.stretches() {
+            match stretch {
+                Stretch::Recurrent(members) => {
+                    // successors in the same component have no bit still
+                    let tasks = members.par_chunks(VERTICES_PER_TASK);
+                    let join = |members| joined_by_each(graph, members, &values, escape, |_| (), control);
+                    let reached = tasks.map(join).try_reduce(|| T::NONE, |a, b| Ok(a | b))?;
+                    from_elsewhere = from_elsewhere | reached;
+                    let own = components.component(members[0]);
+                    let bit = targets.iter().position(|&target| target == own).map(T::bit);
+                    let value = reached | bit.unwrap_or(T::NONE);
+                    if value != T::NONE {
+                        members.iter().for_each(|&vertex| values[vertex as usize] = value);
+                    }
                 }
-                Ok(all)
-            };
-            let all = tasks.map(sweep).try_reduce(|| T::NONE, |a, b| Ok(a | b))?;
-            from_elsewhere = from_elsewhere | all;
-            scatter(layer, &fresh, &mut values);
+                Stretch::Layer(vertices) => {
+                    fresh.resize(vertices.len(), T::NONE);
+                    let tasks =
+                        vertices.par_chunks(VERTICES_PER_TASK).zip(fresh.par_chunks_mut(VERTICES_PER_TASK));
+                    let join = |(vertices, fresh): (&[u32], &mut [T])| {
+                        let mut fresh = fresh.iter_mut();
+                        let note = |value| fresh.by_ref().take(1).for_each(|place| *place = value);
+                        joined_by_each(graph, vertices, &values, escape, note, control)
+                    };
+                    let reached = tasks.map(join).try_reduce(|| T::NONE, |a, b| Ok(a | b))?;
+                    from_elsewhere = from_elsewhere | reached;
+                    scatter(vertices, &fresh, &mut values);
+                }
+                Stretch::Singles(vertices) => {
+                    for &vertex in vertices {
+                        let (reached, work) = joined(graph, vertex, &values, escape);
+                        values[vertex as usize] = reached;
+                        from_elsewhere = from_elsewhere | reached;
+                        poll.after(work)?;
+                    }
+                }
+            }
         }
         values.truncate(graph.vertices() as usize);
         Ok(Self { by_vertex: values, from_elsewhere })
     }
+}
+
+/// The union of the values of the successors of some vertices and of how they escape; `note` is told of that of each.
+fn joined_by_each<G: Digraph + ?Sized, T: Mask>(
+    graph: &G,
+    vertices: &[u32],
+    values: &[T],
+    escape: T,
+    mut note: impl FnMut(T),
+    control: &Control,
+) -> Result<T, EngineError> {
+    control.check()?;
+    let (mut poll, mut all, mut before) = (Poll::new(control), T::NONE, None);
+    for &vertex in vertices {
+        let (reached, work) = match before {
+            Some((before, reached)) if graph.are_alike(before, vertex) => (reached, 1),
+            _ => joined(graph, vertex, values, escape),
+        };
+        before = Some((vertex, reached));
+        note(reached);
+        all = all | reached;
+        poll.after(work)?;
+    }
+    Ok(all)
 }
 
 /// The union of the values of a vertex' successors and of how it escapes, and the work that this was.

@@ -67,6 +67,8 @@ impl Leaf {
 #[derive(Default)]
 struct Leaves {
     by_depth: Vec<Vec<Leaf>>,
+    /// The largest component that was left as it is: its depth, and its cells' keys.
+    connected: (u32, Vec<u64>),
 }
 
 impl Leaves {
@@ -77,7 +79,20 @@ impl Leaves {
         self.by_depth[depth as usize].extend(leaves);
     }
 
+    /// Adds a component of one depth, which is not refined further.
+    fn add_component(&mut self, depth: u32, component: Vec<Leaf>) {
+        self.add_connected((depth, component.iter().map(|leaf| leaf.key).collect()));
+        self.add(depth, component.into_iter().map(Leaf::recurring));
+    }
+
+    fn add_connected(&mut self, connected: (u32, Vec<u64>)) {
+        if connected.1.len() > self.connected.1.len() {
+            self.connected = connected;
+        }
+    }
+
     fn append(&mut self, other: Self) {
+        self.add_connected(other.connected);
         for (depth, leaves) in other.by_depth.into_iter().enumerate() {
             self.add(depth as u32, leaves);
         }
@@ -153,15 +168,14 @@ impl<R: Rule> Work<'_, R> {
     fn step(&self, level: &Level, keys: Vec<u64>) -> Result<Step, EngineError> {
         let images = self.rule.images(level, self.finest, &keys, self.control)?;
         let grid = AdaptiveGrid::new(self.finest.clone(), vec![CellSet::new(level.clone(), keys)]);
-        let map = AdaptiveMap::new(grid, images, self.control)?;
+        let map = AdaptiveMap::new(grid, images, Vec::new(), self.control)?;
         let components = Components::of(&map, self.control)?;
         let leaf = |vertex: u32| Leaf {
             key: map.grid().sets()[0].keys()[vertex as usize],
             image: map.images()[vertex as usize],
         };
         let recurrent = components
-            .core()
-            .filter(|members| components.is_recurrent(members[0]))
+            .recurrent()
             .map(|members| {
                 let mut members = members.to_vec();
                 members.sort_unstable();
@@ -185,7 +199,7 @@ impl<R: Rule> Work<'_, R> {
                 if self.rule.mode() == Mode::Compatible {
                     break;
                 }
-                refined.add(depth, set.into_iter().map(Leaf::recurring));
+                refined.add_component(depth, set);
                 continue;
             }
             let level = self.finest.ancestor_level(depth);
@@ -195,7 +209,7 @@ impl<R: Rule> Work<'_, R> {
         }
         if holds && self.rule.mode() == Mode::Compatible {
             let mut unrefined = Leaves::default();
-            unrefined.add(min, candidate.into_iter().map(Leaf::recurring));
+            unrefined.add_component(min, candidate);
             return Ok(unrefined);
         }
         Ok(refined)
@@ -207,6 +221,7 @@ impl<R: Rule> Work<'_, R> {
         if count > 1 << MAX_SUBDIVISIONS {
             return Err(EngineError::TooManyCells { subdivisions: count.ilog2() + 1 });
         }
+        let (connected_depth, connected) = leaves.connected;
         let (mut sets, mut images) = (Vec::new(), Vec::with_capacity(count));
         for (depth, mut leaves) in
             leaves.by_depth.into_iter().enumerate().filter(|(_, leaves)| !leaves.is_empty())
@@ -220,7 +235,10 @@ impl<R: Rule> Work<'_, R> {
             images
                 .extend(leaves.into_iter().map(|leaf| if all { leaf.image.recurring() } else { leaf.image }));
         }
-        AdaptiveMap::new(AdaptiveGrid::new(self.finest.clone(), sets), images, self.control)
+        let grid = AdaptiveGrid::new(self.finest.clone(), sets);
+        let level = self.finest.ancestor_level(connected_depth);
+        let connected = connected.into_iter().filter_map(|key| grid.position(&level, key)).collect();
+        AdaptiveMap::new(grid, images, connected, self.control)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Strongly connected components, without recursion.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
@@ -14,8 +14,8 @@ use crate::engine::{Control, EngineError};
 /// Set in a vertex' entry when its component has an edge inside.
 const RECURRENT: u32 = 1 << 31;
 
-/// Set in the entry of each vertex of the core.
-const CORE: u32 = 1 << 30;
+/// Set in the entry of each vertex whose component is known.
+const CLOSED: u32 = 1 << 30;
 
 /// Among so many vertices it is worth looking for large components first.
 const LARGE: usize = 1 << 13;
@@ -30,23 +30,42 @@ const ENTRIES_PER_TASK: usize = 1 << 16;
 /// all that can be reached from it have come before.
 ///
 /// Most cells of a dissipative map are soon left and never entered again. Those are trimmed first, layer by layer and in
-/// parallel; each is a component of its own. From the *core* that remains large components are taken by sets, in parallel,
-/// where that is soon done. The others are found one after the other, by Pearce's form of Tarjan's algorithm
+/// parallel; each is a component of its own. From what remains large components are taken by sets, in parallel, where that
+/// is soon done. The others are found one after the other, by Pearce's form of Tarjan's algorithm
 /// (D. J. Pearce, *A space-efficient algorithm for finding strongly connected components*, Information Processing Letters
 /// 116, 2016), with the path of the depth-first search on a stack of our own and each row taken up where it was left.
-/// Eight bytes a vertex to keep, and up to eight more for the core's search.
+/// Eight bytes a vertex to keep, and up to eight more for the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Components {
-    /// Component of each vertex, with the flags [`RECURRENT`] and [`CORE`].
+    /// Component of each vertex, with the flags [`RECURRENT`] and [`CLOSED`].
     of: Vec<u32>,
     /// The vertices, component by component.
     order: Vec<u32>,
     count: u32,
-    /// Where in `order` the recurrent components lie; all others are single vertices.
-    recurrent: Vec<Range<usize>>,
-    /// Where in `order` the core ends and where each layer of trimmed vertices ends. No edge leads from a vertex of a
-    /// layer to another of the same.
-    layers: Vec<usize>,
+    /// Parts of `order` one after the other.
+    parts: Vec<(Part, usize)>,
+}
+
+/// What lies in a part of the order of vertices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A component with an edge inside.
+    Recurrent,
+    /// Components of one vertex each, in increasing order, no edge between any two of them.
+    Layer,
+    /// Components of one vertex each.
+    Singles,
+}
+
+/// Some components that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stretch<'a> {
+    /// One with an edge inside: its vertices.
+    Recurrent(&'a [u32]),
+    /// Components of one vertex each, in increasing order, no edge between any two of them.
+    Layer(&'a [u32]),
+    /// Components of one vertex each.
+    Singles(&'a [u32]),
 }
 
 impl Components {
@@ -73,8 +92,9 @@ impl Components {
             search.close(&component);
         }
         search.explore(rest)?;
-        let Search { index: mut of, count, recurrent, .. } = search;
+        let Search { index: mut of, count, mut parts, .. } = search;
         searched.reverse();
+        parts.extend(layers[1..].iter().map(|&end| (Part::Layer, end)));
         let ends: Vec<usize> = layers.iter().map(|end| end - layers[0]).collect();
         of.par_chunks_mut(ENTRIES_PER_TASK).enumerate().for_each(|(task, of)| {
             let first = (task * ENTRIES_PER_TASK) as u32;
@@ -85,36 +105,34 @@ impl Components {
                 let from = layer.partition_point(|&vertex| vertex < first);
                 let of_task = layer[from..].iter().take_while(|&&vertex| vertex < end);
                 for (vertex, component) in of_task.zip(count + (ends[0] + from) as u32..) {
-                    of[(vertex - first) as usize] = component;
+                    of[(vertex - first) as usize] = CLOSED | component;
                 }
             }
         });
         let count = count + trimmed.len() as u32;
-        Ok(Self { of, order, count, recurrent, layers })
+        Ok(Self { of, order, count, parts })
     }
 
-    /// The components of the core by number, each with its vertices.
-    pub(super) fn core(&self) -> impl DoubleEndedIterator<Item = &[u32]> {
-        let ends = |number: usize| {
-            let before = if number == 0 { 0 } else { self.recurrent[number - 1].end };
-            let next = self.recurrent.get(number);
-            (&self.order[before..next.map_or(self.layers[0], |next| next.start)], next)
-        };
-        (0..=self.recurrent.len()).flat_map(move |number| {
-            let (single, next) = ends(number);
-            single.chunks(1).chain(next.map(|range| &self.order[range.clone()]))
+    /// The components by number, in stretches.
+    pub(super) fn stretches(&self) -> impl DoubleEndedIterator<Item = Stretch<'_>> {
+        (0..self.parts.len()).map(|number| {
+            let start = if number == 0 { 0 } else { self.parts[number - 1].1 };
+            let (part, end) = self.parts[number];
+            let vertices = &self.order[start..end];
+            match part {
+                Part::Recurrent => Stretch::Recurrent(vertices),
+                Part::Layer => Stretch::Layer(vertices),
+                Part::Singles => Stretch::Singles(vertices),
+            }
         })
     }
 
     /// The components with an edge inside by number, each with its vertices.
     pub(super) fn recurrent(&self) -> impl Iterator<Item = &[u32]> {
-        self.recurrent.iter().map(|range| &self.order[range.clone()])
-    }
-
-    /// The trimmed vertices, layer by layer, each in increasing order: edges lead to the core and to layers that came
-    /// before.
-    pub(super) fn layers(&self) -> impl Iterator<Item = &[u32]> {
-        self.layers.windows(2).map(|ends| &self.order[ends[0]..ends[1]])
+        self.stretches().filter_map(|stretch| match stretch {
+            Stretch::Recurrent(members) => Some(members),
+            Stretch::Layer(_) | Stretch::Singles(_) => None,
+        })
     }
 
     /// Number of components.
@@ -124,7 +142,7 @@ impl Components {
 
     /// The component of a vertex, in `0..count()`; no edge leads to a component of a higher number.
     pub fn component(&self, vertex: u32) -> u32 {
-        self.of[vertex as usize] & !(RECURRENT | CORE)
+        self.of[vertex as usize] & !(RECURRENT | CLOSED)
     }
 
     /// Whether the vertex lies on a cycle.
@@ -134,7 +152,10 @@ impl Components {
 
     /// The components by number, each with its vertices.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u32]> {
-        self.core().chain(self.order[self.layers[0]..].chunks(1))
+        self.stretches().flat_map(|stretch| match stretch {
+            Stretch::Recurrent(members) => members.chunks(members.len()),
+            Stretch::Layer(vertices) | Stretch::Singles(vertices) => vertices.chunks(1),
+        })
     }
 }
 
@@ -164,7 +185,7 @@ struct Frame {
     next: u32,
 }
 
-/// The components of a core, as far as they are known.
+/// The components of what was not trimmed, as far as they are known.
 struct Search<'a, G: ?Sized> {
     graph: &'a G,
     control: &'a Control,
@@ -178,8 +199,8 @@ struct Search<'a, G: ?Sized> {
     open: usize,
     closed: usize,
     count: u32,
-    /// Where in the order of vertices the recurrent components lie, once it is turned around.
-    recurrent: Vec<Range<usize>>,
+    /// Parts of the order of vertices and where they end, once it is turned around.
+    parts: Vec<(Part, usize)>,
 }
 
 impl<'a, G: Digraph + ?Sized> Search<'a, G> {
@@ -193,34 +214,41 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
             closed: order.len(),
             order,
             count: 0,
-            recurrent: Vec::new(),
+            parts: Vec::new(),
         }
     }
 
-    /// Writes down a component whose successors are known.
+    /// Writes down a component with more than one vertex whose successors are known.
     fn close(&mut self, component: &VertexSet) {
-        let end = self.closed;
+        let entry = self.count | CLOSED | RECURRENT;
         for vertex in component.iter() {
             self.closed -= 1;
             self.order[self.closed] = vertex;
+            self.index[vertex as usize] = entry;
         }
-        self.order[self.closed..end].reverse();
-        self.settle(end);
+        self.count += 1;
+        self.ends(Part::Recurrent);
     }
 
     /// The vertices that were closed last, down to `end`, are one component.
     fn settle(&mut self, end: usize) {
         let members = &self.order[self.closed..end];
-        let mut entry = self.count | CORE;
-        if members.len() > 1 || self.graph.has_edge(members[0], members[0]) {
-            entry |= RECURRENT;
-            let all = self.order.len();
-            self.recurrent.push(all - end..all - self.closed);
-        }
+        let recurs = members.len() > 1 || self.graph.has_edge(members[0], members[0]);
+        let entry = self.count | CLOSED | if recurs { RECURRENT } else { 0 };
         for &member in members {
             self.index[member as usize] = entry;
         }
         self.count += 1;
+        self.ends(if recurs { Part::Recurrent } else { Part::Singles });
+    }
+
+    /// What was closed last is the end of such a part.
+    fn ends(&mut self, part: Part) {
+        let end = self.order.len() - self.closed;
+        match self.parts.last_mut() {
+            Some((Part::Singles, last)) if part == Part::Singles => *last = end,
+            _ => self.parts.push((part, end)),
+        }
     }
 
     /// Finds the components of some vertices whose edges lead to each other or to what is known.

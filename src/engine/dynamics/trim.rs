@@ -2,21 +2,17 @@
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
 use super::Digraph;
-use super::poll::Poll;
-use super::vertex_set::{VertexSet, bits, try_for_each_word};
+use super::vertex_set::{SharedVertexSet, VertexSet, bits, try_for_each_word};
+use super::walk::{WORDS_PER_TASK, look_at_all, words};
 use crate::engine::{Control, EngineError};
 
 /// Another round is worth its cost while it trims one vertex in so many: a round looks at all edges that are left, as
 /// the search for components does, but in order and in parallel.
 const WORTHWHILE: usize = 6;
-
-/// Words of a set that one task takes.
-pub(super) const WORDS_PER_TASK: usize = 1 << 8;
 
 /// The vertices of a graph, cut into a core that maps into itself and layers before it.
 pub(super) struct Trimmed {
@@ -73,38 +69,25 @@ impl Trimmed {
 }
 
 /// The vertices to which an edge leads from a set.
-pub(super) fn image<G: Digraph + ?Sized>(
+fn image<G: Digraph + ?Sized>(
     graph: &G,
     set: &VertexSet,
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
-    let image: Vec<AtomicU64> = set.words.iter().map(|_| AtomicU64::new(0)).collect();
-    let mark = |number: usize, mask| {
-        if image[number].load(Ordering::Relaxed) & mask != mask {
-            image[number].fetch_or(mask, Ordering::Relaxed);
-        }
-        ControlFlow::<Infallible>::Continue(())
+    let image = SharedVertexSet::none(graph.vertices());
+    let look = |vertex| {
+        let mut work = 1;
+        graph.for_each_rows(vertex, |rows| {
+            work += words(rows);
+            let _ = try_for_each_word(rows, |number, mask| {
+                image.insert_all(number, mask);
+                ControlFlow::<Infallible>::Continue(())
+            });
+        });
+        ((), work)
     };
-    set.words.par_chunks(WORDS_PER_TASK).enumerate().try_for_each(|(task, words)| {
-        control.check()?;
-        let mut poll = Poll::new(control);
-        let mut before = None;
-        for (&word, number) in words.iter().zip((task * WORDS_PER_TASK) as u32..) {
-            for vertex in bits(word, number) {
-                if before.replace(vertex).is_some_and(|before| graph.are_alike(before, vertex)) {
-                    continue;
-                }
-                let mut work = 0;
-                graph.for_each_rows(vertex, |rows| {
-                    work += u64::from(rows.count) * u64::from(rows.length / 64 + 1);
-                    let _ = try_for_each_word(rows, mark);
-                });
-                poll.after(work)?;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(VertexSet { words: image.into_iter().map(AtomicU64::into_inner).collect() })
+    look_at_all(graph, set, look, |_, ()| (), control)?;
+    Ok(image.into_set())
 }
 
 impl VertexSet {

@@ -1,6 +1,7 @@
 //! Sets of vertices, one bit each.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::grid::Rows;
 
@@ -50,9 +51,19 @@ impl VertexSet {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether it has none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.iter().all(|&word| word == 0)
+    }
+
     /// Its vertices, in increasing order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.words.iter().zip(0..).flat_map(|(&word, number)| bits(word, number))
+    }
+
+    /// Puts in the vertices of another set.
+    pub(super) fn insert_all(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
     }
 
     /// Takes out the vertices of another set.
@@ -89,6 +100,42 @@ impl VertexSet {
             found => ControlFlow::Break(number as u32 * 64 + found.trailing_zeros()),
         });
         first.break_value()
+    }
+}
+
+/// A set of vertices into which many threads put more.
+pub(super) struct SharedVertexSet {
+    words: Vec<AtomicU64>,
+}
+
+impl SharedVertexSet {
+    /// None of `count` vertices.
+    pub(super) fn none(count: u32) -> Self {
+        Self { words: (0..(count as usize).div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Puts in the vertices of a mask on one word; returns those that were not in before.
+    #[inline]
+    pub(super) fn insert_all(&self, number: usize, mask: u64) -> u64 {
+        let word = &self.words[number];
+        let fresh = mask & !word.load(Ordering::Relaxed);
+        if fresh == 0 { 0 } else { fresh & !word.fetch_or(fresh, Ordering::Relaxed) }
+    }
+
+    /// Puts a vertex in.
+    #[inline]
+    pub(super) fn insert(&self, vertex: u32) {
+        self.insert_all(vertex as usize / 64, 1 << (vertex % 64));
+    }
+
+    /// Takes out the vertices of one word, and returns them.
+    #[inline]
+    pub(super) fn take(&self, number: usize) -> u64 {
+        self.words[number].swap(0, Ordering::Relaxed)
+    }
+
+    pub(super) fn into_set(self) -> VertexSet {
+        VertexSet { words: self.words.into_iter().map(AtomicU64::into_inner).collect() }
     }
 }
 

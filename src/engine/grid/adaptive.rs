@@ -54,7 +54,7 @@ impl CellSet {
     fn for_each_run(&self, first: u64, last: u64, mut visit: impl FnMut(std::ops::Range<usize>)) {
         if !self.level.goes_across(first, last) && self.level.rows(first, last) <= FEW_ROWS {
             self.level.for_each_run(first, last, |keys| {
-                let (start, end) = (self.lower_bound(keys.start), self.lower_bound(keys.end));
+                let (start, end) = self.ranks.between(keys.start, keys.end, &self.keys);
                 if start < end {
                     visit(start..end);
                 }
@@ -189,6 +189,9 @@ impl AdaptiveGrid {
     /// Sets in which cells may lie that meet a box of the finest level's cells, one bit each.
     #[inline]
     fn present(&self, first: u64, last: u64) -> u64 {
+        if self.sets.len() == 1 {
+            return 1;
+        }
         let (first, last) = self.finest.ancestor_box(first, last, &self.coarse);
         if first == last {
             return self.presence[first as usize];

@@ -272,6 +272,9 @@ impl Level {
     /// The box of cells of a shallower level that hold the cells of a box.
     #[inline]
     pub(in crate::engine) fn ancestor_box(&self, first: u64, last: u64, shallower: &Self) -> (u64, u64) {
+        if self.depth == shallower.depth {
+            return (first, last);
+        }
         let (mut from, mut to) = (self.ancestor(first, shallower), self.ancestor(last, shallower));
         if self.goes_across(first, last) {
             for axis in 0..self.dimension() {

@@ -1,0 +1,49 @@
+//! Looking at all vertices of a set, in parallel.
+
+use rayon::prelude::*;
+
+use super::Digraph;
+use super::poll::Poll;
+use super::vertex_set::{VertexSet, bits};
+use crate::engine::grid::Rows;
+use crate::engine::{Control, EngineError};
+
+/// Words of a set that one task takes.
+pub(super) const WORDS_PER_TASK: usize = 1 << 8;
+
+/// Calls `look` with each vertex of a set, and `tell` with the vertex and what was seen. Of vertices that follow each other
+/// and are alike only the first is looked at. With what it sees `look` returns the work that this was.
+///
+/// # Errors
+/// [`EngineError::Cancelled`].
+pub(super) fn look_at_all<G: Digraph + ?Sized, T: Copy>(
+    graph: &G,
+    set: &VertexSet,
+    look: impl Fn(u32) -> (T, u64) + Sync,
+    tell: impl Fn(u32, T) + Sync,
+    control: &Control,
+) -> Result<(), EngineError> {
+    set.words.par_chunks(WORDS_PER_TASK).enumerate().try_for_each(|(task, words)| {
+        control.check()?;
+        let mut poll = Poll::new(control);
+        let mut before = None;
+        for (&word, number) in words.iter().zip((task * WORDS_PER_TASK) as u32..) {
+            for vertex in bits(word, number) {
+                let (seen, work) = match before {
+                    Some((before, seen)) if graph.are_alike(before, vertex) => (seen, 1),
+                    _ => look(vertex),
+                };
+                before = Some((vertex, seen));
+                tell(vertex, seen);
+                poll.after(work)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Words of a set in which some runs of vertices lie, or a little more.
+#[inline]
+pub(super) fn words(rows: Rows<u32>) -> u64 {
+    u64::from(rows.count) * u64::from(rows.length / 64 + 1)
+}
