@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
+use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
@@ -47,7 +48,7 @@ pub(super) fn corner_images<const D: usize>(
         control,
         arch: pulp::Arch::new(),
     };
-    let mut images = vec![Image::unknown(mode); grid.cells() as usize];
+    let mut images: Vec<_> = repeat_n(Image::unknown(mode), grid.cells() as usize).collect();
     // A slab is all vertices (or cells) with one coordinate along the first axis.
     let slab_vertices: usize = hyperplanes[1..].iter().map(Vec::len).product();
     let slab_cells = (grid.cells() / grid.cells_along(0)) as usize;
@@ -150,7 +151,7 @@ fn scattered<const D: usize, M: Corners>(
     let &CornerRule { map, widening, mode } = rule;
     let seen = Seen { map, ends: ends(level, widening, finest), mode, control, arch: pulp::Arch::new() };
     let fast = level.mask(D - 1);
-    let mut images = vec![DeepImage::unknown(mode); keys.len()];
+    let mut images: Vec<_> = repeat_n(DeepImage::unknown(mode), keys.len()).collect();
     let tasks = keys.par_chunks(CELLS_PER_TASK).zip(images.par_chunks_mut(CELLS_PER_TASK));
     tasks.for_each(|(keys, mut images)| {
         let (mut corners, mut hulls) = (CornerBlock::<D>::default(), Row::default());

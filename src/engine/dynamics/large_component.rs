@@ -234,7 +234,8 @@ fn leading<G: Digraph + ?Sized>(
     }
     let mut open = among.clone();
     open.remove_all(&leading);
-    let next: Vec<AtomicU32> = (0..graph.vertices()).map(|_| AtomicU32::new(NONE)).collect();
+    let next: Vec<AtomicU32> =
+        (0..graph.vertices()).into_par_iter().map(|_| AtomicU32::new(NONE)).collect();
     let (mut pass, mut work) = (0, BACKWARD_WORK * among.len());
     loop {
         let left = open.len();

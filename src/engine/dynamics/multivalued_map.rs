@@ -2,6 +2,7 @@
 
 use std::ops::{ControlFlow, Range};
 
+use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
@@ -151,7 +152,7 @@ impl BoxMap {
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let mut images = vec![Image::unknown(mode); grid.cells() as usize];
+        let mut images: Vec<_> = repeat_n(Image::unknown(mode), grid.cells() as usize).collect();
         images.par_chunks_mut(CELLS_PER_TASK).enumerate().for_each(|(task, images)| {
             if control.check().is_err() {
                 return;

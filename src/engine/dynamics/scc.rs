@@ -253,15 +253,18 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
 
     /// Finds the components of some vertices whose edges lead to each other or to what is known.
     ///
-    /// The next successor to go to is sought in the set of vertices not yet seen, 64 at a time; the rows are read through
-    /// only once, when a vertex is left.
+    /// The next successor to go to is sought in the set of vertices not yet seen, 64 at a time; only when a vertex is left
+    /// its rows are read through, those that hold a vertex whose component is not known.
     fn explore(&mut self, mut unseen: VertexSet) -> Result<(), EngineError> {
         let mut path: Vec<Frame> = Vec::new();
+        // seen, and of a component that is not known still
+        let mut pending = VertexSet::none(self.graph.vertices());
         let (mut next_index, mut start) = (0u32, 0);
         while let Some(vertex) = unseen.next(start) {
             start = vertex;
             let mut frame = Frame { vertex, next: 0 };
             unseen.remove(vertex);
+            pending.insert(vertex);
             self.index[vertex as usize] = next_index;
             next_index += 1;
             loop {
@@ -272,6 +275,7 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
                     path.push(Frame { vertex, next });
                     frame = Frame { vertex: next, next: 0 };
                     unseen.remove(next);
+                    pending.insert(next);
                     self.index[next as usize] = next_index;
                     next_index += 1;
                     self.poll.after(1)?;
@@ -281,6 +285,9 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
                 let (mut low, mut work) = (own, 0);
                 self.graph.for_each_rows(vertex, |rows| {
                     work += rows.cells();
+                    if pending.first_of(rows).is_none() {
+                        return;
+                    }
                     for run in rows.runs() {
                         let seen = &self.index[run.start as usize..run.end as usize];
                         low = seen.iter().fold(low, |low, &seen| low.min(seen));
@@ -297,9 +304,11 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
                         self.open -= 1;
                         self.closed -= 1;
                         self.order[self.closed] = self.order[self.open];
+                        pending.remove(self.order[self.closed]);
                     }
                     self.closed -= 1;
                     self.order[self.closed] = vertex;
+                    pending.remove(vertex);
                     next_index -= (end - self.closed) as u32;
                     self.settle(end);
                 }
