@@ -12,7 +12,7 @@ use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
-use super::multivalued_map::{CELLS_PER_TASK, Image};
+use super::multivalued_map::{CELLS_PER_TASK, Image, UNWRITTEN, narrowed};
 use super::{CornerImages, Corners, Lattice, Rule, Widening};
 use crate::engine::grid::{Level, MAX_DIMENSION, Meeting, UniformGrid, larger, smaller};
 use crate::engine::{Control, EngineError, Mode};
@@ -48,7 +48,7 @@ pub(super) fn corner_images<const D: usize>(
         control,
         arch: pulp::Arch::new(),
     };
-    let mut images: Vec<_> = repeat_n(Image::unknown(mode), grid.cells() as usize).collect();
+    let mut images = vec![UNWRITTEN; grid.cells() as usize];
     // A slab is all vertices (or cells) with one coordinate along the first axis.
     let slab_vertices: usize = hyperplanes[1..].iter().map(Vec::len).product();
     let slab_cells = (grid.cells() / grid.cells_along(0)) as usize;
@@ -74,7 +74,7 @@ pub(super) fn corner_images<const D: usize>(
                     .map(|axis| (grid.coordinate(cell as u32, axis) as usize - from(axis)) * strides[axis])
                     .sum();
                 let hulls = hulls.images(corners, strides, lowest, row, &seen);
-                images.iter_mut().zip(hulls).for_each(|(image, hull)| *image = Image::narrowed(hull));
+                images.iter_mut().zip(hulls).for_each(|(image, hull)| *image = narrowed(hull));
             }
         });
         control.check()?;

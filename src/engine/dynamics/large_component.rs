@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use super::Digraph;
 use super::poll::Poll;
 use super::vertex_set::{SharedVertexSet, VertexSet, bits, try_for_each_word};
-use super::walk::{look_at_all, words};
+use super::walk::{WORDS_PER_TASK, look_at_all, words};
 use crate::engine::random::Random;
 use crate::engine::{Control, EngineError};
 
@@ -28,7 +28,7 @@ use crate::engine::{Control, EngineError};
 const PATH_SHARE: usize = 32;
 
 /// The path is no longer than this.
-const LONGEST_PATH: usize = 1 << 15;
+const LONGEST_PATH: usize = 1 << 13;
 
 /// Words of a set that make up a part of the graph.
 const WORDS_PER_PART: usize = 64;
@@ -43,8 +43,8 @@ const FEW: usize = 256;
 /// search is better.
 const BACKWARD_WORK: usize = 10;
 
-/// No successor was chosen.
-const NONE: u32 = u32::MAX;
+/// No successor was chosen; for others stands one more than their number, so that memory is taken only where one was.
+const NONE: u32 = 0;
 
 /// The component of a vertex.
 pub(super) struct LargeComponent {
@@ -234,17 +234,16 @@ fn leading<G: Digraph + ?Sized>(
     }
     let mut open = among.clone();
     open.remove_all(&leading);
-    let next: Vec<AtomicU32> =
-        (0..graph.vertices()).into_par_iter().map(|_| AtomicU32::new(NONE)).collect();
+    let mut next = vec![NONE; graph.vertices() as usize];
     let (mut pass, mut work) = (0, BACKWARD_WORK * among.len());
     loop {
         let left = open.len();
-        let fresh = leading_at_once(graph, &open, &leading, share_before(pass), &next, control)?;
+        let fresh = leading_at_once(graph, &open, &leading, share_before(pass), &mut next, control)?;
         if fresh.is_empty() {
             return Ok(Some(leading));
         }
         leading.insert_all(&fresh);
-        follow(&open, &next, &mut leading);
+        follow(&open, &mut next, &mut leading);
         open.remove_all(&leading);
         pass += 1;
         work = match work.checked_sub(left) {
@@ -265,10 +264,10 @@ fn leading_at_once<G: Digraph + ?Sized>(
     set: &VertexSet,
     into: &VertexSet,
     share: f64,
-    next: &[AtomicU32],
+    next: &mut [u32],
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
-    let leading = SharedVertexSet::none(graph.vertices());
+    let mut leading = VertexSet::none(graph.vertices());
     let look = |vertex| {
         let (mut work, mut successors) = (1, 0);
         let found = graph.try_for_each_rows(vertex, 0, |rows| {
@@ -279,31 +278,34 @@ fn leading_at_once<G: Digraph + ?Sized>(
         let chosen = match found {
             ControlFlow::Break(_) => None,
             ControlFlow::Continue(()) => {
-                Some(successor(graph, vertex, (share * successors as f64) as u64).unwrap_or(NONE))
+                let chosen = successor(graph, vertex, (share * successors as f64) as u64);
+                Some(chosen.map_or(NONE, |chosen| chosen + 1))
             }
         };
         (chosen, work)
     };
-    let tell = |vertex: u32, chosen: Option<u32>| match chosen {
-        Some(chosen) => next[vertex as usize].store(chosen, Ordering::Relaxed),
-        None => leading.insert(vertex),
+    let tell = |(leading, next): &mut (&mut [u64], &mut [u32]), number: usize, chosen| match chosen {
+        Some(chosen) => next[number] = chosen,
+        None => leading[number / 64] |= 1 << (number % 64),
     };
-    look_at_all(graph, set, look, tell, control)?;
-    Ok(leading.into_set())
+    let leading_of_tasks = leading.words.par_chunks_mut(WORDS_PER_TASK);
+    let places = leading_of_tasks.zip(next.par_chunks_mut(64 * WORDS_PER_TASK));
+    look_at_all(graph, set, places, look, tell, control)?;
+    Ok(leading)
 }
 
 /// Adds the vertices of a set that lead to one of `leading` by the successors chosen. No vertex is passed twice.
-fn follow(set: &VertexSet, next: &[AtomicU32], leading: &mut VertexSet) {
+fn follow(set: &VertexSet, next: &mut [u32], leading: &mut VertexSet) {
     let mut path = Vec::new();
     for start in set.iter() {
         let mut vertex = start;
         while !leading.contains(vertex) {
-            let chosen = next[vertex as usize].swap(NONE, Ordering::Relaxed);
+            let chosen = std::mem::replace(&mut next[vertex as usize], NONE);
             if chosen == NONE {
                 break;
             }
             path.push(vertex);
-            vertex = chosen;
+            vertex = chosen - 1;
         }
         if leading.contains(vertex) {
             path.iter().for_each(|&vertex| leading.insert(vertex));

@@ -2,7 +2,6 @@
 
 use std::ops::{ControlFlow, Range};
 
-use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
 use super::adaptive_map::DeepImage;
@@ -47,13 +46,12 @@ pub struct BoxMap {
     images: Vec<Image>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Image {
-    /// First cell of the box, and flags in the bits above the largest index.
-    first: u32,
-    /// Last cell of the box.
-    last: u32,
-}
+/// First cell of a box, with flags in the bits above the largest index, and last one. Plain numbers, since memory for
+/// zeros is taken only where it is written to.
+pub(super) type Image = [u32; 2];
+
+/// An image that is not known still.
+pub(super) const UNWRITTEN: Image = [0; 2];
 
 // As those of deep images, half a word lower.
 const EXITS: u32 = (DeepImage::EXITS >> 32) as u32;
@@ -61,22 +59,11 @@ const UNKNOWN: u32 = (DeepImage::UNKNOWN >> 32) as u32;
 const EMPTY: u32 = (DeepImage::EMPTY >> 32) as u32;
 const INDEX: u32 = EMPTY - 1;
 
-impl Image {
-    /// Of a cell where nothing is known: in compatible mode it is sent nowhere.
-    pub(super) fn unknown(mode: Mode) -> Self {
-        Self::narrowed(DeepImage::unknown(mode))
-    }
-
-    pub(super) fn new(cover: Cover, mode: Mode) -> Self {
-        Self::narrowed(DeepImage::new(cover, mode))
-    }
-
-    /// An image whose keys have at most 29 bits.
-    #[inline]
-    pub(super) fn narrowed(image: DeepImage) -> Self {
-        let (first, last) = image.parts();
-        Self { first: first as u32 | (first >> 32) as u32, last: last as u32 }
-    }
+/// An image whose keys have at most 29 bits.
+#[inline]
+pub(super) fn narrowed(image: DeepImage) -> Image {
+    let (first, last) = image.parts();
+    [first as u32 | (first >> 32) as u32, last as u32]
 }
 
 /// Cells that one task covers.
@@ -152,15 +139,15 @@ impl BoxMap {
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let mut images: Vec<_> = repeat_n(Image::unknown(mode), grid.cells() as usize).collect();
+        let mut images = vec![UNWRITTEN; grid.cells() as usize];
         images.par_chunks_mut(CELLS_PER_TASK).enumerate().for_each(|(task, images)| {
             if control.check().is_err() {
                 return;
             }
             for (cell, image) in (task * CELLS_PER_TASK..).zip(images) {
-                if let Some(cover) = cover(cell as u32) {
-                    *image = Image::new(cover, mode);
-                }
+                let cover = cover(cell as u32);
+                *image =
+                    narrowed(cover.map_or(DeepImage::unknown(mode), |cover| DeepImage::new(cover, mode)));
             }
         });
         control.check()?;
@@ -176,30 +163,30 @@ impl BoxMap {
     /// a periodic axis the first may come after the last: the box goes on across the ends of the domain.
     #[inline]
     pub fn image(&self, cell: u32) -> Option<(u32, u32)> {
-        let Image { first, last } = self.images[cell as usize];
+        let [first, last] = self.images[cell as usize];
         (first & EMPTY == 0).then_some((first & INDEX, last))
     }
 
     /// Whether the image of a cell leaves the domain (full mode; never in compatible mode).
     pub fn exits(&self, cell: u32) -> bool {
-        self.images[cell as usize].first & EXITS != 0
+        self.images[cell as usize][0] & EXITS != 0
     }
 
     /// Whether nothing is known of the image of a cell.
     pub fn is_unknown(&self, cell: u32) -> bool {
-        self.images[cell as usize].first & UNKNOWN != 0
+        self.images[cell as usize][0] & UNKNOWN != 0
     }
 
     /// Number of edges, those to *exit* and *unknown* not counted.
     pub fn edges(&self) -> u64 {
         let count = |image: &Image| {
-            if image.first & EMPTY != 0 {
+            if image[0] & EMPTY != 0 {
                 return 0;
             }
             (0..self.grid.dimension())
                 .map(|axis| {
-                    let first = self.grid.coordinate(image.first & INDEX, axis);
-                    let last = self.grid.coordinate(image.last, axis);
+                    let first = self.grid.coordinate(image[0] & INDEX, axis);
+                    let last = self.grid.coordinate(image[1], axis);
                     let across = if first > last { self.grid.cells_along(axis) } else { 0 };
                     u64::from(last + across - first + 1)
                 })
@@ -243,6 +230,6 @@ impl Digraph for BoxMap {
 
     #[inline]
     fn escapes(&self, cell: u32) -> bool {
-        self.images[cell as usize].first & (EXITS | UNKNOWN) != 0
+        self.images[cell as usize][0] & (EXITS | UNKNOWN) != 0
     }
 }

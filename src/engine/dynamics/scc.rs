@@ -29,9 +29,9 @@ const ENTRIES_PER_TASK: usize = 1 << 16;
 /// The strongly connected components of a graph, in an order in which edges lead backward: when a component comes,
 /// all that can be reached from it have come before.
 ///
-/// Most cells of a dissipative map are soon left and never entered again. Those are trimmed first, layer by layer and in
-/// parallel; each is a component of its own. From what remains large components are taken by sets, in parallel, where that
-/// is soon done. The others are found one after the other, by Pearce's form of Tarjan's algorithm
+/// Large components, and what can be reached from them, are taken first, by sets and in parallel, where that is soon done.
+/// Most other cells of a dissipative map are soon left and never entered again. Those are trimmed, layer by layer and in
+/// parallel; each is a component of its own. The others are found one after the other, by Pearce's form of Tarjan's algorithm
 /// (D. J. Pearce, *A space-efficient algorithm for finding strongly connected components*, Information Processing Letters
 /// 116, 2016), with the path of the depth-first search on a stack of our own and each row taken up where it was left.
 /// Eight bytes a vertex to keep, and up to eight more for the search.
@@ -78,11 +78,14 @@ impl Components {
     /// If the graph has more than 2³⁰ vertices.
     pub fn of<G: Digraph + ?Sized>(graph: &G, control: &Control) -> Result<Self, EngineError> {
         assert!(graph.vertices() <= 1 << 30, "indices of vertices leave room for flags");
-        let (mut trimmed, mut rest) = Trimmed::of(graph, control)?;
-        let large = large_components(graph, &mut rest, control)?;
-        if !large.is_empty() {
+        let mut rest = VertexSet::all(graph.vertices());
+        let mut large = large_components(graph, &mut rest, control)?;
+        let mut trimmed = Trimmed::of(graph, &mut rest, control)?;
+        let others = large_components(graph, &mut rest, control)?;
+        if !others.is_empty() {
             trimmed.go_on(graph, &mut rest, control)?;
         }
+        large.extend(others);
         let Trimmed { mut order, layers } = trimmed;
         let (searched, trimmed) = order.split_at_mut(layers[0]);
         let mut search = Search::new(graph, searched, control);

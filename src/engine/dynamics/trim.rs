@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
+use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
 use super::Digraph;
@@ -23,19 +24,19 @@ pub(super) struct Trimmed {
 }
 
 impl Trimmed {
-    /// With X₀ all vertices and Xₙ₊₁ = F(Xₙ), the layer Xₙ \ Xₙ₊₁ cannot be entered from Xₙ, and all its edges lead to
-    /// Xₙ₊₁; cycles lie in every Xₙ.
+    /// With X₀ the vertices of a set that no edge enters from outside, and Xₙ₊₁ = F(Xₙ), the layer Xₙ \ Xₙ₊₁ cannot be
+    /// entered from Xₙ, and all its edges lead to Xₙ₊₁ or out of the set; cycles lie in every Xₙ.
     ///
-    /// With it comes the core, which holds all cycles and is left by no edge.
+    /// Of the set a core is left, which holds all its cycles. The core and the vertices outside have room in the order.
     pub(super) fn of<G: Digraph + ?Sized>(
         graph: &G,
+        set: &mut VertexSet,
         control: &Control,
-    ) -> Result<(Self, VertexSet), EngineError> {
-        let vertices = graph.vertices();
-        let mut core = VertexSet::all(vertices);
-        let mut trimmed = Self { order: vec![0; vertices as usize], layers: vec![vertices as usize] };
-        trimmed.go_on(graph, &mut core, control)?;
-        Ok((trimmed, core))
+    ) -> Result<Self, EngineError> {
+        let vertices = graph.vertices() as usize;
+        let mut trimmed = Self { order: vec![0; vertices], layers: vec![vertices] };
+        trimmed.go_on(graph, set, control)?;
+        Ok(trimmed)
     }
 
     /// Cuts more layers off a part of the core that no edge enters from the rest of it.
@@ -86,7 +87,8 @@ fn image<G: Digraph + ?Sized>(
         });
         ((), work)
     };
-    look_at_all(graph, set, look, |_, ()| (), control)?;
+    let nothing = repeat_n((), set.words.len().div_ceil(WORDS_PER_TASK));
+    look_at_all(graph, set, nothing, look, |_, _, ()| (), control)?;
     Ok(image.into_set())
 }
 
@@ -125,7 +127,8 @@ mod tests {
     fn layers_lead_to_the_core() {
         // 0 → 1 → 2 ⇄ 3 → 4, and 5 alone
         let graph = ExplicitGraph::new(6, &[(0, 1), (1, 2), (2, 3), (3, 2), (3, 4)]);
-        let (Trimmed { order, layers }, core) = Trimmed::of(&graph, &Control::default()).unwrap();
+        let mut core = VertexSet::all(6);
+        let Trimmed { order, layers } = Trimmed::of(&graph, &mut core, &Control::default()).unwrap();
         assert_eq!(core.iter().collect::<Vec<_>>(), [2, 3, 4]);
         assert_eq!((&order[3..], layers), (&[1, 0, 5][..], vec![3, 4, 6]));
     }

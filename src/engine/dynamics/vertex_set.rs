@@ -122,12 +122,6 @@ impl SharedVertexSet {
         if fresh == 0 { 0 } else { fresh & !word.fetch_or(fresh, Ordering::Relaxed) }
     }
 
-    /// Puts a vertex in.
-    #[inline]
-    pub(super) fn insert(&self, vertex: u32) {
-        self.insert_all(vertex as usize / 64, 1 << (vertex % 64));
-    }
-
     /// Takes out the vertices of one word, and returns them.
     #[inline]
     pub(super) fn take(&self, number: usize) -> u64 {

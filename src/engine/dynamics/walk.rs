@@ -11,19 +11,23 @@ use crate::engine::{Control, EngineError};
 /// Words of a set that one task takes.
 pub(super) const WORDS_PER_TASK: usize = 1 << 8;
 
-/// Calls `look` with each vertex of a set, and `tell` with the vertex and what was seen. Of vertices that follow each other
-/// and are alike only the first is looked at. With what it sees `look` returns the work that this was.
+/// Calls `look` with each vertex of a set, and `tell` with what was seen. Of vertices that follow each other and are alike
+/// only the first is looked at. With what it sees `look` returns the work that this was.
+///
+/// Each task has one of `places`, for [`WORDS_PER_TASK`] words of the set; `tell` is given it, and the vertex' number
+/// among those of these words.
 ///
 /// # Errors
 /// [`EngineError::Cancelled`].
-pub(super) fn look_at_all<G: Digraph + ?Sized, T: Copy>(
+pub(super) fn look_at_all<G: Digraph + ?Sized, P: Send, T: Copy>(
     graph: &G,
     set: &VertexSet,
+    places: impl IndexedParallelIterator<Item = P>,
     look: impl Fn(u32) -> (T, u64) + Sync,
-    tell: impl Fn(u32, T) + Sync,
+    tell: impl Fn(&mut P, usize, T) + Sync,
     control: &Control,
 ) -> Result<(), EngineError> {
-    set.words.par_chunks(WORDS_PER_TASK).enumerate().try_for_each(|(task, words)| {
+    set.words.par_chunks(WORDS_PER_TASK).zip(places).enumerate().try_for_each(|(task, (words, mut place))| {
         control.check()?;
         let mut poll = Poll::new(control);
         let mut before = None;
@@ -34,7 +38,7 @@ pub(super) fn look_at_all<G: Digraph + ?Sized, T: Copy>(
                     _ => look(vertex),
                 };
                 before = Some((vertex, seen));
-                tell(vertex, seen);
+                tell(&mut place, vertex as usize - 64 * WORDS_PER_TASK * task, seen);
                 poll.after(work)?;
             }
         }
