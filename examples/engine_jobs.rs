@@ -19,7 +19,7 @@ const PRIME: u32 = 5;
 struct Job {
     subdivisions: String,
     domain: Rect,
-    widening: Widening<'static>,
+    widening: Widening,
     with_index: bool,
 }
 

@@ -7,7 +7,7 @@ use crate::engine::{Parameters, RunSeries, Snapshot};
 use crate::store::{CheckpointId, CheckpointRow, GroupId, LossPoint, StoreError, Tables};
 
 /// Goes up when the engine's results change for the same input; part of every analysis' name.
-const ENGINE_VERSION: u32 = 7;
+const ENGINE_VERSION: u32 = 8;
 
 /// The checkpoints that an analysis covers: those whose weights are all finite.
 #[derive(Clone, Debug, PartialEq)]

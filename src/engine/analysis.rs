@@ -113,7 +113,8 @@ pub struct SurrogateParameters {
     pub enclosure: Enclosure,
     /// A cell is trusted where, at its corners, the standard deviation of what is learned about each coordinate (its
     /// displacement in one lag; with a zero prior mean the next point itself) is below this share of its spread in
-    /// the pairs, and below nine tenths of what it would be without data. Noise of single steps does not count.
+    /// the pairs, and below nine tenths of what it would be without data. Noise of single steps does not count. Where
+    /// confidence is asked for, none of the eight pairs nearest to a corner may contradict the process when it is left out.
     pub trust: f64,
 }
 
@@ -372,8 +373,8 @@ pub struct Surrogate {
     pub kernel: Kernel,
     /// One for each output coordinate.
     pub outputs: Vec<Hyperparameters>,
-    /// Factor of the standard deviation by which corner images are widened, the largest over the coordinates, where
-    /// confidence was asked for.
+    /// Factor of the standard deviation by which corner images are widened, where confidence was asked for; in places
+    /// where pairs left out speak against the process they are widened by more.
     pub widening: Option<f64>,
     /// What is added to this on each side of an image along each coordinate, for how far the map bends inside a cell,
     /// where confidence was asked for; in the projection's units.

@@ -42,7 +42,7 @@ use dynamics::{
 use grid::{Level, MAX_DIMENSION, Rect, UniformGrid};
 use homology::{ConleyIndex, adaptive_conley_indices, conley_indices};
 use projection::{Choice, Coordinates, choose};
-use surrogate::{BoundByDepth, DataMap, Enclosing, FittedMap, Simultaneous, box_map};
+use surrogate::{ConfidentRule, DataMap, Enclosing, FittedMap, Simultaneous, box_map};
 use trajectories::Group;
 
 /// Conley indices have coefficients in the field of so many elements, as CMGDB's have: over that of two x + 1 and x − 1
@@ -110,51 +110,48 @@ impl Learned<'_> {
             MapChoice::GaussianProcess => box_map(self.fitted, &grid, bound.as_ref(), trust, mode, control)?,
             MapChoice::Data(parameters) => self.data_map(parameters)?.on(&grid, mode, control)?,
         };
-        let widened = bound.map(|bound| (bound.widening, bound.bending));
         let indices = |morse: &MorseDecomposition| conley_indices(&grid, &map, morse, CONLEY_PRIME, control);
-        self.dynamics(&map, indices, widened, control)
+        self.dynamics(&map, indices, bound.as_ref(), control)
     }
 
     fn on_adaptive_grid(&self, refinement: Refinement, control: &Control) -> Result<Analysis, EngineError> {
         let GridParameters { mode, .. } = self.parameters.grid;
         let SurrogateParameters { map, trust, enclosure, .. } = self.parameters.surrogate;
-        let bound = match (map, enclosure) {
+        match (map, enclosure) {
             (MapChoice::Data(parameters), _) => {
                 let data = self.data_map(parameters)?;
                 data.check(&Level::new(self.domain, refinement.init)?)?;
                 let enclose = |cells: &[Rect], images: &mut [Option<Rect>]| {
                     cells.iter().zip(images).for_each(|(cell, image)| *image = data.enclose(cell));
                 };
-                return self.by_rule(&RectRule { enclose, mode }, refinement, None, control);
+                self.by_rule(&RectRule { enclose, mode }, refinement, None, control)
             }
-            (MapChoice::GaussianProcess, Enclosure::Padding) => None,
+            (MapChoice::GaussianProcess, Enclosure::Padding) => {
+                let map = &Enclosing::new(self.fitted, None, trust);
+                let rule = CornerRule { map, widening: Widening::CellWidth, mode };
+                self.by_rule(&rule, refinement, None, control)
+            }
             (MapChoice::GaussianProcess, Enclosure::Confidence(probability)) => {
                 let finest = Level::new(self.domain, refinement.max)?;
-                Some(BoundByDepth::new(self.fitted, &finest, refinement.init, probability))
+                let bounds = Simultaneous::by_depth(self.fitted, &finest, refinement.init, probability);
+                let rule = ConfidentRule { map: self.fitted, bounds: &bounds, trust, mode };
+                self.by_rule(&rule, refinement, bounds.last(), control)
             }
-        };
-        let not_at_all = [0.0; MAX_DIMENSION];
-        let deviations = bound.as_ref().map_or(&not_at_all[..], |bound| bound.widening.as_slice());
-        let enclosing = Enclosing::new(self.fitted, deviations, trust);
-        let widening = bound.as_ref().map_or(Widening::CellWidth, |bound| Widening::ByDepth(&bound.bending));
-        let rule = CornerRule { map: &enclosing, widening, mode };
-        let deepest = refinement.max as usize;
-        let widened = bound.as_ref().map(|bound| (bound.widening.clone(), bound.bending[deepest].clone()));
-        self.by_rule(&rule, refinement, widened, control)
+        }
     }
 
     fn by_rule(
         &self,
         rule: &impl Rule,
         refinement: Refinement,
-        widened: Option<(Vec<f64>, Vec<f64>)>,
+        bound: Option<&Simultaneous>,
         control: &Control,
     ) -> Result<Analysis, EngineError> {
         let ends_meet = vec![false; self.domain.dimension()];
         let map = AdaptiveMap::refine(self.domain, &ends_meet, refinement, rule, control)?;
         let indices =
             |morse: &MorseDecomposition| adaptive_conley_indices(&map, rule, morse, CONLEY_PRIME, control);
-        self.dynamics(&map, indices, widened, control)
+        self.dynamics(&map, indices, bound, control)
     }
 
     /// The map that the pairs make without a model.
@@ -165,13 +162,12 @@ impl Learned<'_> {
         Ok(map.empty(empty).reach(reach).padding(padding).lipschitz(lipschitz))
     }
 
-    /// The dynamics of a map on cells. `widened` are the factors of standard deviations and the lengths, for each axis,
-    /// by which images were widened for the sake of confidence.
+    /// The dynamics of a map on cells, whose images were widened by a bound for the sake of confidence.
     fn dynamics<M: CellMap>(
         &self,
         map: &M,
         conley_indices: impl FnOnce(&MorseDecomposition) -> Result<Vec<ConleyIndex>, EngineError>,
-        widened: Option<(Vec<f64>, Vec<f64>)>,
+        bound: Option<&Simultaneous>,
         control: &Control,
     ) -> Result<Analysis, EngineError> {
         control.report("recurrence", 0.0);
@@ -189,14 +185,13 @@ impl Learned<'_> {
 
         control.report("quality", 0.0);
         let assessment = self.choice.assess(&self.parameters.surrogate, self.hyperparameters, control)?;
-        let (widening, bending) = widened.unzip();
         Findings {
             parameters: self.parameters,
             choice: self.choice,
             fitted: self.fitted,
             domain: self.domain,
-            widening: widening.map(|factors: Vec<f64>| factors.into_iter().fold(0.0, f64::max)),
-            bending,
+            widening: bound.map(|bound| bound.widening),
+            bending: bound.map(|bound| bound.bending.clone()),
             map,
             morse: &morse,
             conley_indices,

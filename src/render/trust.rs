@@ -290,7 +290,7 @@ fn enclosure(analysis: &Analysis) -> String {
             figure(data.padding)
         ),
         (_, Enclosure::Confidence(level), Some(factor)) => format!(
-            "corner images widened by {} standard deviations, for confidence {}",
+            "corner images widened by {} standard deviations, by more where pairs left out ask for it, for confidence {}",
             figure(factor),
             percent(level)
         ),
@@ -303,7 +303,14 @@ fn enclosure(analysis: &Analysis) -> String {
 fn trusted(surrogate: &SurrogateParameters) -> String {
     match surrogate.map {
         MapChoice::GaussianProcess => {
-            format!("standard deviation below {} of the data's spread", percent(surrogate.trust))
+            let contradiction = match surrogate.enclosure {
+                Enclosure::Confidence(_) => ", and no pair near by contradicts the map when it is left out",
+                Enclosure::Padding => "",
+            };
+            format!(
+                "standard deviation below {} of the data's spread{contradiction}",
+                percent(surrogate.trust)
+            )
         }
         MapChoice::Data(data) => match data.empty {
             EmptyBox::Unknown => "a pair starts in the cell",

@@ -70,7 +70,7 @@ impl Case {
         UniformGrid::new(self.domain, self.subdivisions("max")).unwrap()
     }
 
-    fn widening(&self) -> Widening<'static> {
+    fn widening(&self) -> Widening {
         if self.expected["box_map"]["padding"] == true { Widening::CellWidth } else { Widening::None }
     }
 

@@ -124,7 +124,7 @@ impl<F: Fn(&[f64]) -> Vec<f64> + Sync> Seen<F> {
 fn found(
     (lower, upper): (&[f64], &[f64]),
     subdivisions: u32,
-    widening: Widening<'_>,
+    widening: Widening,
     map: impl Fn(&[f64], &mut [f64]) + Sync,
 ) -> Vec<(usize, Vec<String>)> {
     let control = Control::default();

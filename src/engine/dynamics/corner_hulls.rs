@@ -34,7 +34,7 @@ const VERTICES_PER_TASK: usize = 1 << 10;
 pub(super) fn corner_images<const D: usize>(
     grid: &UniformGrid,
     map: &impl Corners,
-    widening: Widening<'_>,
+    widening: Widening,
     mode: Mode,
     control: &Control,
 ) -> Result<Vec<Image>, EngineError> {
@@ -102,7 +102,7 @@ struct End {
 }
 
 /// For images of cells of one level, in cells of another.
-fn ends<const D: usize>(level: &Level, widening: Widening<'_>, finest: &Level) -> [End; D] {
+fn ends<const D: usize>(level: &Level, widening: Widening, finest: &Level) -> [End; D] {
     std::array::from_fn(|axis| End { meeting: finest.meeting(axis), by: widening.along(level, axis) })
 }
 
@@ -112,7 +112,7 @@ pub struct CornerRule<'a, M> {
     /// The map.
     pub map: &'a M,
     /// How the hull of the corners' images is made larger.
-    pub widening: Widening<'a>,
+    pub widening: Widening,
     /// Whether *exit* and *unknown* are told of.
     pub mode: Mode,
 }

@@ -53,6 +53,7 @@ mod vertex_set;
 mod walk;
 
 pub use adaptive_map::AdaptiveMap;
+pub(super) use adaptive_map::DeepImage;
 pub use basins::Fates;
 pub use cell_map::CellMap;
 pub use composition::{iterated, iterated_enclosure};

@@ -12,25 +12,19 @@ use crate::engine::{Control, EngineError, Mode};
 
 /// How boxes around corner images are made larger.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Widening<'a> {
+pub enum Widening {
     /// Not at all.
     None,
     /// By the width of a cell on each side.
     CellWidth,
-    /// By a length along each axis, on each side.
-    By(&'a [f64]),
-    /// By a length along each axis that depends on a cell's number of subdivisions: that many are passed over.
-    ByDepth(&'a [Vec<f64>]),
 }
 
-impl Widening<'_> {
+impl Widening {
     /// Length along an axis, for cells of this size.
-    pub(super) fn along(&self, level: &Level, axis: usize) -> f64 {
+    pub(super) fn along(self, level: &Level, axis: usize) -> f64 {
         match self {
             Self::None => 0.0,
             Self::CellWidth => level.cell_width(axis),
-            Self::By(lengths) => lengths[axis],
-            Self::ByDepth(lengths) => lengths[level.depth() as usize][axis],
         }
     }
 }
@@ -80,7 +74,7 @@ impl BoxMap {
     pub fn from_corners(
         grid: &UniformGrid,
         map: &impl Corners,
-        widening: Widening<'_>,
+        widening: Widening,
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{BoxMap, CornerImages, Corners, Lattice, Widening};
+use super::{BoxMap, CornerImages, Corners, Lattice};
 use crate::engine::grid::{MAX_DIMENSION, Rect, UniformGrid};
 use crate::engine::{Control, EngineError, Mode};
 
@@ -94,21 +94,18 @@ impl Hulls {
 }
 
 impl BoxMap {
-    /// Encloses the image of each cell by the bounding box of the images of points in it, widened.
+    /// Encloses the image of each cell by the bounding box of the images of points in it.
     ///
     /// # Errors
     /// [`EngineError::Cancelled`].
     pub fn from_hulls(
         grid: &UniformGrid,
         hulls: &Hulls,
-        widening: Widening<'_>,
         mode: Mode,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let by: Vec<f64> = (0..grid.dimension()).map(|axis| widening.along(grid.level(), axis)).collect();
         let cover = |cell: u32| {
-            let mut hull = if mode == Mode::Full { hulls.of_cell(cell)? } else { hulls.rect(cell) };
-            hull.widen(&by);
+            let hull = if mode == Mode::Full { hulls.of_cell(cell)? } else { hulls.rect(cell) };
             Some(grid.cover(&hull))
         };
         Self::from_covers(grid, cover, mode, control)
@@ -161,7 +158,7 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::dynamics::PointMap;
+    use crate::engine::dynamics::{PointMap, Widening};
 
     #[test]
     fn without_refinement_the_images_are_those_of_corners() {
@@ -172,11 +169,9 @@ mod tests {
         });
         let control = Control::default();
         let hulls = Hulls::of(&grid, &map, 0, &control).unwrap();
-        for widening in [Widening::None, Widening::CellWidth] {
-            for mode in [Mode::Full, Mode::Compatible] {
-                let corners = BoxMap::from_corners(&grid, &map, widening, mode, &control).unwrap();
-                assert_eq!(BoxMap::from_hulls(&grid, &hulls, widening, mode, &control).unwrap(), corners);
-            }
+        for mode in [Mode::Full, Mode::Compatible] {
+            let corners = BoxMap::from_corners(&grid, &map, Widening::None, mode, &control).unwrap();
+            assert_eq!(BoxMap::from_hulls(&grid, &hulls, mode, &control).unwrap(), corners);
         }
     }
 

@@ -21,19 +21,27 @@
 //!   share 2⁻ˡ of the other part of the budget, gives κₗ; so |r − Ir| ≤ Σₗ Σⱼ κₗ (w²/4ˡ/2) D on a dense set, and by
 //!   continuity everywhere.
 //!
-//! The images of boxes are widened by the sum of both. The pairs themselves say whether the process is what it is taken
-//! for: where one of them, left out, lies farther from what the others say than it should, both are widened in
-//! proportion. A map that is steep where hardly a pair lies, and flat elsewhere, is no draw from a stationary process,
-//! and no pair may tell: there enclosures hold less often than promised (`benches/calibration.rs` shows one).
+//! Images are widened by the sum of both.
+//!
+//! *Where the map is no draw from a stationary process*, rougher in one place than the kernel and its hyperparameters
+//! have it for all, deviations are too small there. Pairs that are left out say so, in blocks as wide as what has to be
+//! bridged or reached beyond the last of them: deviations and bending are multiplied by τ of `held_out` in each place,
+//! and where a pair contradicts the process, nothing is trusted. What no pair hints at, none can tell
+//! (`docs/calibration.md`).
 //!
 //! All is conditional on kernel and hyperparameters; the processes of different coordinates need not be independent. It
 //! holds for the exact process; where many pairs are represented by few, deviations are approximate, and the analysis
 //! states the variance that is neglected.
 
+use std::sync::Arc;
+
 use super::FittedMap;
 use super::gaussian_process::Batch;
+use super::held_out::HeldOut;
 use super::lattice_means::LatticeMeans;
-use crate::engine::dynamics::{BoxMap, CornerImages, Corners, Hulls, Lattice, Widening};
+use crate::engine::dynamics::{
+    BoxMap, CornerImages, CornerRule, Corners, DeepImage, Hulls, Lattice, Rule, Widening,
+};
 use crate::engine::grid::{Level, MAX_DIMENSION, UniformGrid};
 use crate::engine::statistics::normal_upper_quantile;
 use crate::engine::{Control, EngineError, Mode};
@@ -49,19 +57,19 @@ const UNINFORMED: f64 = 0.9;
 /// and there is little that a prior could invent.
 const FAITHFUL_TREND: f64 = 0.1;
 
-/// The fitted map at corners of cells: intervals around its mean, and whether it is trusted there.
+/// The fitted map at corners of cells: its mean, or intervals around it, and whether it is trusted there.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Enclosing<'a> {
     map: &'a FittedMap,
-    /// Half the length of the intervals in standard deviations, for each axis.
-    widening: &'a [f64],
+    /// What makes intervals of points.
+    bound: Option<&'a Simultaneous>,
     /// Largest trusted standard deviation, as a share of the spread of what is learned.
     trust: f64,
 }
 
 impl<'a> Enclosing<'a> {
-    pub(in crate::engine) fn new(map: &'a FittedMap, widening: &'a [f64], trust: f64) -> Self {
-        Self { map, widening, trust }
+    pub(in crate::engine) fn new(map: &'a FittedMap, bound: Option<&'a Simultaneous>, trust: f64) -> Self {
+        Self { map, bound, trust }
     }
 }
 
@@ -71,63 +79,77 @@ const LATTICE_SHARE: f64 = 0.9;
 /// Bending between points of the lattice, in cells, that is small beside the rounding of images to cells.
 const SMALL_BENDING: f64 = 0.1;
 
-/// A surprise that only this share of processes show speaks against the process.
-const RARE: f64 = 0.1;
-
 /// Most points of a lattice that is finer than the grid.
 const MOST_POINTS: f64 = (1u32 << 18) as f64;
 
 /// What makes images hold for all cells at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simultaneous {
-    /// For each axis the factor κ of standard deviations by which the image of each point of the lattice is widened.
-    pub widening: Vec<f64>,
-    /// What is added on each side of a cell's image along each axis, for how far the map bends between these points.
+    /// The factor κ of standard deviations by which the image of each point of the lattice is widened, before it is
+    /// multiplied by the caution of the place.
+    pub widening: f64,
+    /// What is added on each side along each axis, for how far the map bends between these points, before it is
+    /// multiplied likewise.
     pub bending: Vec<f64>,
     /// How often cells are halved along each axis to make the lattice.
     pub refinement: u32,
+    /// Of each process, what pairs that are left out say.
+    held_out: Arc<[HeldOut]>,
 }
 
 impl Simultaneous {
     /// Enclosures of a map on the cells of a grid that hold with this probability.
     pub(in crate::engine) fn new(map: &FittedMap, grid: &UniformGrid, probability: f64) -> Self {
+        let level = grid.level();
         let mut refinement = 0;
         loop {
-            let bound = Self::at(map, grid, probability, refinement);
-            let is_small = |axis: usize| bound.bending[axis] <= SMALL_BENDING * grid.cell_width(axis);
-            if (0..grid.dimension()).all(is_small) || points(grid.level(), refinement + 1) > MOST_POINTS {
-                return bound;
+            let bending = Self::bending(map, level, refinement, probability, 1.0);
+            let is_small = |axis: usize| bending[axis] <= SMALL_BENDING * grid.cell_width(axis);
+            if (0..grid.dimension()).all(is_small) || points(level, refinement + 1) > MOST_POINTS {
+                let widening = Self::factor(level, refinement, probability);
+                return Self { widening, bending, refinement, held_out: Self::held_out(map) };
             }
             refinement += 1;
         }
     }
 
-    fn at(map: &FittedMap, grid: &UniformGrid, probability: f64, refinement: u32) -> Self {
-        let factor = Self::factor(grid.level(), refinement, probability);
-        let bending = Self::bending(map, grid.level(), refinement, probability, 1.0);
-        let caution: Vec<f64> = (0..grid.dimension()).map(|axis| caution(map, axis)).collect();
-        Self {
-            widening: caution.iter().map(|caution| caution * factor).collect(),
-            bending: bending.iter().zip(&caution).map(|(bending, caution)| bending * caution).collect(),
-            refinement,
-        }
+    /// The same for the cells of each depth up to that of the finest level, of which none has fewer than `init`
+    /// subdivisions: all hold at once with this probability.
+    ///
+    /// The corners of the cells of all depths are among those of the deepest, and the part of the budget that speaks of
+    /// them holds for all depths together. What lies between is bounded for each depth on its own, with an equal share of
+    /// the other part, since the corners of a large cell say less of what happens inside.
+    pub(in crate::engine) fn by_depth(
+        map: &FittedMap,
+        finest: &Level,
+        init: u32,
+        probability: f64,
+    ) -> Vec<Self> {
+        let widening = Self::factor(finest, 0, probability);
+        let depths = f64::from(finest.depth() - init + 1);
+        let held_out = Self::held_out(map);
+        let at = |depth: u32| Self {
+            widening,
+            bending: Self::bending(map, &finest.ancestor_level(depth), 0, probability, depths),
+            refinement: 0,
+            held_out: Arc::clone(&held_out),
+        };
+        (0..=finest.depth()).map(at).collect()
+    }
+
+    fn held_out(map: &FittedMap) -> Arc<[HeldOut]> {
+        map.processes().iter().map(HeldOut::of).collect()
     }
 
     /// κ: by how many standard deviations the images of all points of a lattice are widened.
-    pub(super) fn factor(level: &Level, refinement: u32, probability: f64) -> f64 {
+    fn factor(level: &Level, refinement: u32, probability: f64) -> f64 {
         let lattice = LATTICE_SHARE * (1.0 - probability);
         quantile(lattice, points(level, refinement) * level.dimension() as f64)
     }
 
     /// How far the map bends between the points of a lattice, along each axis. What is left of the budget is divided
     /// into `parts`, one of which is spent.
-    pub(super) fn bending(
-        map: &FittedMap,
-        level: &Level,
-        refinement: u32,
-        probability: f64,
-        parts: f64,
-    ) -> Vec<f64> {
+    fn bending(map: &FittedMap, level: &Level, refinement: u32, probability: f64, parts: f64) -> Vec<f64> {
         let dimension = level.dimension();
         // Σₗ κₗ/4ˡ/2; all new vertices of a level, whichever axis they came by, in all coordinates
         let between = (1.0 - LATTICE_SHARE) * (1.0 - probability) / parts;
@@ -158,14 +180,6 @@ fn quantile(budget: f64, values: f64) -> f64 {
     normal_upper_quantile(budget / (2.0 * values))
 }
 
-/// How much larger deviations are than the process has it: by how much the pair that surprises most, of all left out in
-/// turn, exceeds what all but one in [`RARE`] such processes show. One where nothing speaks against the process.
-pub(super) fn caution(map: &FittedMap, axis: usize) -> f64 {
-    let (process, column) = map.process(axis);
-    let expected = normal_upper_quantile(RARE / (2.0 * map.pairs() as f64));
-    (process.surprises()[column] / expected).max(1.0)
-}
-
 /// Points of the lattice that halves the cells of a level this often.
 fn points(level: &Level, refinement: u32) -> f64 {
     (0..level.dimension())
@@ -182,25 +196,47 @@ pub(in crate::engine) fn box_map(
     mode: Mode,
     control: &Control,
 ) -> Result<BoxMap, EngineError> {
-    let Some(Simultaneous { widening, bending, refinement }) = bound else {
-        if mode == Mode::Compatible {
-            return BoxMap::from_corners(
-                grid,
-                &LatticeMeans::new(map, grid),
-                Widening::CellWidth,
-                mode,
-                control,
-            );
+    let enclosing = Enclosing::new(map, bound, trust);
+    match bound {
+        None if mode == Mode::Compatible => {
+            let means = LatticeMeans::new(map, grid);
+            BoxMap::from_corners(grid, &means, Widening::CellWidth, mode, control)
         }
-        let enclosing = Enclosing::new(map, &[0.0; MAX_DIMENSION], trust);
-        return BoxMap::from_corners(grid, &enclosing, Widening::CellWidth, mode, control);
-    };
-    let enclosing = Enclosing::new(map, widening, trust);
-    if *refinement == 0 {
-        return BoxMap::from_corners(grid, &enclosing, Widening::By(bending), mode, control);
+        None => BoxMap::from_corners(grid, &enclosing, Widening::CellWidth, mode, control),
+        Some(Simultaneous { refinement: 0, .. }) => {
+            BoxMap::from_corners(grid, &enclosing, Widening::None, mode, control)
+        }
+        Some(Simultaneous { refinement, .. }) => {
+            BoxMap::from_hulls(grid, &Hulls::of(grid, &enclosing, *refinement, control)?, mode, control)
+        }
     }
-    let hulls = Hulls::of(grid, &enclosing, *refinement, control)?;
-    BoxMap::from_hulls(grid, &hulls, Widening::By(bending), mode, control)
+}
+
+/// The fitted map on cells of several depths, so that images hold for all at once.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct ConfidentRule<'a> {
+    pub(in crate::engine) map: &'a FittedMap,
+    /// By the number of subdivisions.
+    pub(in crate::engine) bounds: &'a [Simultaneous],
+    pub(in crate::engine) trust: f64,
+    pub(in crate::engine) mode: Mode,
+}
+
+impl Rule for ConfidentRule<'_> {
+    fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn images(
+        &self,
+        level: &Level,
+        finest: &Level,
+        keys: &[u64],
+        control: &Control,
+    ) -> Result<Vec<DeepImage>, EngineError> {
+        let map = &Enclosing::new(self.map, Some(&self.bounds[level.depth() as usize]), self.trust);
+        CornerRule { map, widening: Widening::None, mode: self.mode }.images(level, finest, keys, control)
+    }
 }
 
 impl Corners for Enclosing<'_> {
@@ -228,11 +264,19 @@ impl Corners for Enclosing<'_> {
                 points.point(at, &mut raw[..dimension]);
                 let scaled = &standard[number * dimension..(number + 1) * dimension];
                 for axis in 0..dimension {
-                    let (batch, output) = if shared { (&batches[0], axis) } else { (&batches[axis], 0) };
+                    let (process, output) = if shared { (0, axis) } else { (axis, 0) };
+                    let batch = &batches[process];
                     let deviation = batch.variance(number).sqrt() * map.scales(axis).1;
                     let mean = map.next(axis, &raw, scaled, batch.mean(number, output));
-                    images.lower[at * dimension + axis] = mean - self.widening[axis] * deviation;
-                    images.upper[at * dimension + axis] = mean + self.widening[axis] * deviation;
+                    // the hull of a lattice cell's corners holds the bending times the least caution of them
+                    let mut room = 0.0;
+                    if let Some(Simultaneous { widening, bending, held_out, .. }) = self.bound {
+                        let caution = held_out[process].caution(output, batch.covariances(number));
+                        room = caution.factor * (widening * deviation + bending[axis]);
+                        images.trusted[at] &= !caution.is_contradicted;
+                    }
+                    images.lower[at * dimension + axis] = mean - room;
+                    images.upper[at * dimension + axis] = mean + room;
                     let (spread, before) = (map.spread(axis), map.deviation_before_data(axis));
                     let known = deviation <= self.trust * spread;
                     let informed = deviation <= UNINFORMED * before || before <= FAITHFUL_TREND * spread;
@@ -308,6 +352,55 @@ mod tests {
             assert!(held >= 32, "{kernel:?}: {held} of 40 held, where at least four in five should");
             assert!(widths / 40.0 < 0.02, "{kernel:?}: the bound inside cells is {:.3}", widths / 40.0);
         }
+    }
+
+    #[test]
+    fn one_depth_is_a_uniform_grid_and_larger_cells_bend_more() {
+        let from = Points::from_rows(1, (0..30).map(|i| [f64::from(i) / 15.0 - 1.0]));
+        let to = Points::from_rows(1, from.rows().map(|x| [(2.0 * x[0]).sin()]));
+        let pairs = Pairs::of_points(&from, &to).unwrap();
+        let parameters = SurrogateParameters::default();
+        let map = FittedMap::fit(&pairs.from, &pairs.to, &parameters, &Control::default()).unwrap();
+        let grid = UniformGrid::new(Rect::new(&[-1.0], &[1.0]), 14).unwrap();
+        let uniform = Simultaneous::new(&map, &grid, 0.95);
+        assert_eq!(uniform.refinement, 0, "corners are dense enough");
+        let one = Simultaneous::by_depth(&map, grid.level(), 14, 0.95);
+        assert_eq!(one[14], uniform);
+        let several = Simultaneous::by_depth(&map, grid.level(), 8, 0.95);
+        assert_eq!(several[14].widening, uniform.widening);
+        assert!(several[14].bending[0] > uniform.bending[0], "each depth has a share of the budget");
+        for depth in 8..14 {
+            let ratio = several[depth].bending[0] / several[depth + 1].bending[0];
+            assert!((3.0..4.0).contains(&ratio), "halving cells quarters how far a map bends: {ratio}");
+        }
+    }
+
+    #[test]
+    fn cells_of_a_depth_are_sent_where_a_uniform_grid_sends_them() {
+        let mut random = Random::new(3);
+        let from = Points::from_rows(
+            2,
+            (0..60).map(|_| [2.0 * random.uniform() - 1.0, 2.0 * random.uniform() - 1.0]),
+        );
+        // a step, which pairs beside it contradict
+        let step = |x: &[f64]| if x[0] < 0.5 { 0.2 * x[1] } else { 3.0 };
+        let to = Points::from_rows(2, from.rows().map(|x| [step(x), 0.5 * x[0] + 0.3 * x[1]]));
+        let control = Control::default();
+        let map = FittedMap::fit(&from, &to, &SurrogateParameters::default(), &control).unwrap();
+        let grid = UniformGrid::new(Rect::new(&[-1.0; 2], &[1.0; 2]), 12).unwrap();
+        let bounds = Simultaneous::by_depth(&map, grid.level(), 12, 0.9);
+        let uniform = box_map(&map, &grid, Some(&bounds[12]), 1.0, Mode::Full, &control).unwrap();
+        let rule = ConfidentRule { map: &map, bounds: &bounds, trust: 1.0, mode: Mode::Full };
+        let mut unknown = 0;
+        for key in (0..grid.level().cells()).step_by(7) {
+            let coordinates = [0, 1].map(|axis| grid.level().coordinate(key, axis));
+            let cover = rule.cover(grid.level(), key);
+            let cell = |key: u64| grid.cell(&[0, 1].map(|axis| grid.level().coordinate(key, axis)));
+            let found = cover.and_then(|cover| cover.cells).map(|(first, last)| (cell(first), cell(last)));
+            assert_eq!(found, uniform.image(grid.cell(&coordinates)));
+            unknown += usize::from(cover.is_none());
+        }
+        assert!((1..500).contains(&unknown), "{unknown} of 586 cells are unknown");
     }
 
     /// Values at some points of a process with unit variance.

@@ -245,14 +245,9 @@ impl FittedMap {
         trust: f64,
         control: &Control,
     ) -> Result<Vec<Option<Rect>>, EngineError> {
-        let Simultaneous { widening, bending, refinement } = Simultaneous::new(self, grid, probability);
-        let hulls = Hulls::of(grid, &Enclosing::new(self, &widening, trust), refinement, control)?;
-        let widened = |cell| {
-            let mut rect = hulls.of_cell(cell)?;
-            rect.widen(&bending);
-            Some(rect)
-        };
-        Ok((0..grid.cells()).map(widened).collect())
+        let bound = Simultaneous::new(self, grid, probability);
+        let hulls = Hulls::of(grid, &Enclosing::new(self, Some(&bound), trust), bound.refinement, control)?;
+        Ok((0..grid.cells()).map(|cell| hulls.of_cell(cell)).collect())
     }
 
     /// Hyperparameters for these pairs: one set for each coordinate, or one for all.
