@@ -60,10 +60,11 @@ pub struct FittedMap {
 
 /// Where points go, and how well that is known.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) struct Images {
-    pub(in crate::engine) mean: Points,
+pub struct Images {
+    /// One row a point.
+    pub mean: Points,
     /// Standard deviation of the map, without noise.
-    pub(in crate::engine) deviation: Points,
+    pub deviation: Points,
 }
 
 /// One map of those that the pairs allow, drawn with the probability that they give it.
@@ -381,7 +382,7 @@ impl FittedMap {
     }
 
     /// Where points go.
-    pub(in crate::engine) fn images(&self, points: &Points) -> Images {
+    pub fn images(&self, points: &Points) -> Images {
         let dimension = self.dimension();
         let standard = self.input.apply(points);
         let predictions: Vec<_> = self.processes.iter().map(|process| process.predict(&standard)).collect();

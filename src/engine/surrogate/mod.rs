@@ -17,6 +17,6 @@ pub use data_map::{DataMap, EmptyBox};
 pub use enclosure::Simultaneous;
 pub(super) use enclosure::{ConfidentRule, Enclosing, box_map};
 pub(super) use fitted_map::Search;
-pub use fitted_map::FittedMap;
+pub use fitted_map::{FittedMap, Images};
 pub use gaussian_process::{EXACT_PAIRS, GaussianProcess, MAX_CENTRES, Prediction};
 pub use specification::Specification;
