@@ -67,8 +67,8 @@ impl Default for Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProjectionChoice {
-    /// The first that qualifies: function space, the same with the loss, relaxing directions (of few runs time-lagged
-    /// modes), PCA, selected weights.
+    /// The first that qualifies: function space (with the loss where that helps), relaxing directions (of few runs
+    /// time-lagged modes), PCA, selected weights.
     Auto,
     /// PCA of the predictions on the probe batch; of their square roots where all lie between 0 and 1.
     FunctionSpace,

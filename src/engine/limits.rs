@@ -7,9 +7,13 @@ pub const LEAST_SKILL: f64 = 0.5;
 /// Least share of the squared error of persistence that must be removed for coordinates and a lag to qualify.
 pub const LEAST_SKILL_OVER_PERSISTENCE: f64 = 0.5;
 
-/// Least motion in one lag, in cells, for coordinates and a lag to qualify. Images of cells are three to four cells
-/// wide; where motion is not clearly more, sets are recurrent only because they are seen through a coarse grid.
-pub const LEAST_MOTION: f64 = 10.0;
+/// Least motion in one lag, in cells, for coordinates and a lag to qualify. The image of a cell is up to four cells wide (its
+/// own width, one cell on each side, one by rounding): where runs move by more than that, a typical cell meets neither its own
+/// image nor that of a neighbour. Where they move by less, cells recur only because they are seen through a coarse grid.
+pub const LEAST_MOTION: f64 = 5.0;
+
+/// What the logarithm of the loss must add to the skill of function space, where that is good enough without it.
+pub const LEAST_GAIN: f64 = 0.05;
 
 /// Least rank correlation of the loss with what the coordinates tell of it, for coordinates and a lag to qualify.
 pub const LEAST_LOSS_CORRELATION: f64 = 0.5;

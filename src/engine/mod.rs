@@ -41,7 +41,7 @@ use dynamics::{
 };
 use grid::{Level, MAX_DIMENSION, Rect, UniformGrid};
 use homology::{ConleyIndex, adaptive_conley_indices, conley_indices};
-use projection::{Choice, Coordinates, choose};
+use projection::{Choice, choose};
 use surrogate::{ConfidentRule, DataMap, Enclosing, FittedMap, Simultaneous, box_map};
 use trajectories::Group;
 
@@ -78,7 +78,7 @@ pub fn analyze(
         choice: &choice,
         hyperparameters: &hyperparameters,
         fitted: &fitted,
-        domain: domain(&choice.coordinates, parameters.grid.margin),
+        domain: choice.coordinates.domain(parameters.grid.margin),
     };
     match parameters.grid.subdivisions {
         Subdivisions::Uniform(subdivisions) => learned.on_uniform_grid(subdivisions, control),
@@ -267,18 +267,4 @@ fn check(parameters: &Parameters) -> Result<(), EngineError> {
         return refuse("lag", 0.0, "at least 1 step");
     }
     Ok(())
-}
-
-/// The bounding box of what may be learned from, with a margin on each side.
-fn domain(coordinates: &Coordinates<'_>, margin: Margin) -> Rect {
-    let ends = |axis| {
-        let (low, high) = coordinates.range(axis);
-        let margin = match margin {
-            Margin::Share(share) => share * (high - low),
-            Margin::Absolute(length) => length,
-        };
-        (low - margin, high + margin)
-    };
-    let (lower, upper): (Vec<f64>, Vec<f64>) = (0..coordinates.dimension()).map(ends).unzip();
-    Rect::new(&lower, &upper)
 }

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::words::{count, figure, list, percent, thousands};
 use crate::engine::limits::{
     DOUBTFUL_COVERAGE_GAP, DOUBTFUL_SKILL, DOUBTFUL_SKILL_OVER_PERSISTENCE, DOUBTFUL_TRUSTED_POINTS,
-    FEW_PAIRS, FEW_RUNS, LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL, LEAST_SKILL_OVER_PERSISTENCE,
+    FEW_PAIRS, FEW_RUNS, LEAST_GAIN, LEAST_LOSS_CORRELATION, LEAST_MOTION, LEAST_SKILL,
+    LEAST_SKILL_OVER_PERSISTENCE,
 };
 use crate::engine::surrogate::EmptyBox;
 use crate::engine::{
@@ -61,7 +62,10 @@ pub(super) struct CandidateRow {
 pub(super) fn candidates_caption() -> String {
     format!(
         "Coordinates were tried in this order, and the first that are good enough are taken, at the shortest lag at which they \
-         are; those that come after are compared at that lag. If none is good enough, what predicts best is taken. \
+         are; those that come after are compared at that lag. The logarithm of the loss is a coordinate where function space \
+         is not good enough without, or where it adds {LEAST_GAIN} to the skill (the share of the squared error of the better \
+         of standing still and the mean that is removed). If none is good enough, what predicts best is \
+         taken. \
          Whole runs that were left out have to be predicted better than by three simple guesses: that the next point is the \
          mean of all, that all move alike (for each coordinate R\u{b2} at least {LEAST_SKILL}; 0 is no better, 1 is perfect), \
          and that nothing moves (at least {} of its error removed). Runs have to move by {LEAST_MOTION} cells or more in one \
@@ -218,7 +222,7 @@ pub(super) fn candidates(analysis: &Analysis) -> Vec<CandidateRow> {
         verdict: match (chosen == Some(at), candidate.qualifies) {
             (true, true) => "taken".to_owned(),
             (true, false) => format!("taken, since none is good enough: {}", candidate.reason),
-            (false, true) => "good enough, but later in the order".to_owned(),
+            (false, true) => "good enough, but later in the order or at a longer lag".to_owned(),
             (false, false) => candidate.reason.clone(),
         },
     };

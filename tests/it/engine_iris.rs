@@ -1,8 +1,9 @@
 //! An analysis of real training, from weights and predictions to basins.
 
+use doodl3::engine::limits::LEAST_GAIN;
 use doodl3::engine::{
-    Analysis, Cancel, Control, EngineError, Fate, GridParameters, LagChoice, Parameters, ProjectionChoice,
-    Role, RunSeries, Subdivisions, analyze, score,
+    Analysis, Cancel, Candidate, Control, EngineError, Fate, GridParameters, LagChoice, Parameters,
+    ProjectionChoice, Role, RunSeries, Subdivisions, analyze, score,
 };
 
 use crate::iris;
@@ -22,6 +23,14 @@ fn a_hundred_softmax_regressions_have_one_attractor() {
 
     let taken = analysis.candidates.iter().find(|candidate| candidate.qualifies).unwrap();
     assert_eq!(taken.lag_steps, analysis.lag.steps);
+    let skill = |candidate: &Candidate| candidate.errors.skill();
+    let with_loss: Vec<&Candidate> = (analysis.candidates.iter())
+        .filter(|candidate| {
+            candidate.projection == ProjectionChoice::FunctionSpaceAndLoss && candidate.qualifies
+        })
+        .collect();
+    assert!(with_loss.len() > 1, "the loss is tried as a coordinate at every lag");
+    assert!(skill(with_loss[0]) < skill(taken) + LEAST_GAIN, "where it is not taken, it adds too little");
     let short = &analysis.candidates[0];
     assert!(!short.qualifies && short.reason.contains("cells"), "{short:?}");
     let pca =
@@ -39,7 +48,10 @@ fn a_hundred_softmax_regressions_have_one_attractor() {
     let sets = &analysis.morse_graph.sets;
     let attractors: Vec<usize> = (0..sets.len()).filter(|&set| sets[set].role == Role::Attractor).collect();
     assert_eq!(attractors.len(), 1, "{sets:#?}");
-    assert!(sets.len() <= 12, "{} Morse sets", sets.len());
+    let (index, lasting) =
+        (&sets[attractors[0]].conley_index, sets.iter().filter(|set| !set.conley_index.is_trivial()));
+    assert_eq!(index.strings(), ["x-1", "0", "0"], "a fixed point");
+    assert_eq!(lasting.count(), 1, "what else recurs may hold nothing: {sets:#?}");
     assert!(sets.iter().all(|set| set.role != Role::Open));
     let ends = analysis.basins.outlook.iter().map(|outlook| outlook.fate);
     assert!(

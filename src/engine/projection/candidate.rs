@@ -14,18 +14,19 @@ use crate::engine::quality::Assessment;
 use crate::engine::statistics::median;
 use crate::engine::surrogate::{FittedMap, Search};
 use crate::engine::trajectories::Pairs;
-use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Margin, Parameters};
+use crate::engine::{Candidate, Control, EngineError, Hyperparameters, Parameters};
 
 /// Least length scale while candidates are compared, in spreads of the inputs.
 const LEAST_SCALE: f64 = 0.5;
 
-/// Hyperparameters by a quick search among smooth maps, to compare combinations.
+/// Hyperparameters by a quick search among smooth maps, by at most so many pairs, to compare combinations.
 pub(super) fn quick_hyperparameters(
     pairs: &Pairs,
+    most_pairs: usize,
     parameters: &Parameters,
     control: &Control,
 ) -> Result<Vec<Hyperparameters>, EngineError> {
-    let search = Search { quick: true, least_scale: LEAST_SCALE, start: None };
+    let search = Search { quick: Some(most_pairs), least_scale: LEAST_SCALE, start: None };
     FittedMap::hyperparameters(pairs, &parameters.surrogate, search, control)
 }
 
@@ -35,9 +36,8 @@ pub(super) fn candidate(
     learned: &Pairs,
     assessment: Assessment,
     loss_correlation: Option<f64>,
-    parameters: &Parameters,
+    motion_cells: f64,
 ) -> Candidate {
-    let motion_cells = motion_in_cells(coordinates, learned, parameters);
     let reasons = shortcomings(&assessment, motion_cells, loss_correlation);
     Candidate {
         projection: coordinates.projection.kind,
@@ -92,18 +92,15 @@ fn shortcomings(assessment: &Assessment, motion: f64, loss_correlation: Option<f
 }
 
 /// Median motion in one lag along the axis of most motion, in cells of the grid.
-fn motion_in_cells(coordinates: &Coordinates<'_>, pairs: &Pairs, parameters: &Parameters) -> f64 {
-    let dimension = coordinates.dimension() as u32;
+pub(super) fn motion_in_cells(
+    coordinates: &Coordinates<'_>,
+    pairs: &Pairs,
+    parameters: &Parameters,
+) -> Result<f64, EngineError> {
+    let grid = coordinates.grid(parameters)?;
     let along = |axis: usize| {
-        let (low, high) = coordinates.range(axis);
-        let width = match parameters.grid.margin {
-            Margin::Share(share) => (high - low) * (1.0 + 2.0 * share),
-            Margin::Absolute(length) => high - low + 2.0 * length,
-        };
-        let halvings =
-            (parameters.grid.subdivisions.of_morse_sets() + dimension - 1 - axis as u32) / dimension;
         let moved = pairs.from.column(axis).zip(pairs.to.column(axis)).map(|(from, to)| (to - from).abs());
-        median(&mut moved.collect::<Vec<_>>()) / width * 2f64.powi(halvings as i32)
+        median(&mut moved.collect::<Vec<_>>()) / grid.cell_width(axis)
     };
-    (0..coordinates.dimension()).map(along).fold(0.0, f64::max)
+    Ok((0..coordinates.dimension()).map(along).fold(0.0, f64::max))
 }

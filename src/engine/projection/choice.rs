@@ -1,12 +1,13 @@
 //! Which projection and lag to use, where that is left to us, and how smooth the map is.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::candidate::{candidate, quick_hyperparameters};
+use super::candidate::{candidate, motion_in_cells, quick_hyperparameters};
 use super::{Coordinates, function_space, project, relaxing};
-use crate::engine::limits::LEAST_LOSS_CORRELATION;
+use crate::engine::limits::{LEAST_GAIN, LEAST_LOSS_CORRELATION, LEAST_MOTION};
 use crate::engine::losses::KnownLosses;
 use crate::engine::quality::{Assessment, FEW_PAIRS, Split, assess, folds};
 use crate::engine::random::Random;
@@ -27,6 +28,14 @@ const FEWEST_PAIRS: usize = 8;
 const QUICK_FOLDS: usize = 5;
 const FOLDS: usize = 10;
 
+/// Pairs by which hyperparameters are found, while maps are compared.
+const QUICK_PAIRS: usize = 128;
+
+/// The same, and pairs from which maps are learned, where runs move far enough that it matters how well they are predicted:
+/// with few pairs what predicts well on all of them is easily missed.
+const MORE_QUICK_PAIRS: usize = 256;
+const MORE_PAIRS: usize = 600;
+
 /// Least length scales among which the smoothest sufficient one is sought, in spreads of the inputs.
 const LEAST_SCALES: [f64; 4] = [1.0, 0.5, 0.25, 0.1];
 
@@ -45,16 +54,28 @@ struct Tried<'a> {
 }
 
 impl Tried<'_> {
-    /// Whether it is to be taken rather than one that was tried before: if that does not qualify, and this does, or tells
-    /// the loss where that does not, or tells it too and predicts better than both baselines by more. (Neither a long lag
-    /// nor a constant coordinate helps there: the baselines adapt to them.)
-    fn beats(&self, before: &Self) -> bool {
-        let merit = |tried: &Self| {
-            let told = tried.candidate.loss_correlation.is_none_or(|loss| loss >= LEAST_LOSS_CORRELATION);
-            (tried.candidate.qualifies, told, tried.candidate.errors.skill())
-        };
-        !before.candidate.qualifies && merit(self) > merit(before)
+    /// What it is worth beside the same projection at other lags and, as long as nothing qualifies, beside others: whether it
+    /// qualifies, and if it does not, whether it tells the loss and how well it predicts. (Neither a long lag nor a
+    /// constant coordinate helps there: the baselines adapt to them.)
+    fn merit(&self) -> (bool, bool, f64) {
+        let Candidate { qualifies, loss_correlation, errors, .. } = &self.candidate;
+        if *qualifies {
+            return (true, true, 0.0);
+        }
+        (false, loss_correlation.is_none_or(|loss| loss >= LEAST_LOSS_CORRELATION), errors.skill())
     }
+
+    /// Whether the logarithm of the loss, which this has for a coordinate, helps where function space qualifies without.
+    fn helps_beside(&self, without: &Self) -> bool {
+        let gain = self.candidate.errors.skill() - without.candidate.errors.skill();
+        self.candidate.qualifies && gain >= LEAST_GAIN
+    }
+}
+
+/// Orders what was tried by merit.
+fn merit_order(a: &Tried<'_>, b: &Tried<'_>) -> Ordering {
+    let ((a_qualifies, a_told, a_skill), (b_qualifies, b_told, b_skill)) = (a.merit(), b.merit());
+    (a_qualifies, a_told).cmp(&(b_qualifies, b_told)).then(a_skill.total_cmp(&b_skill))
 }
 
 /// The coordinates and pairs of an analysis.
@@ -90,7 +111,7 @@ impl Choice<'_> {
             PriorMean::Zero => LEAST_SCALES[0],
             PriorMean::Affine | PriorMean::Displacement => smoothest(&pairs, parameters, start, control)?,
         };
-        FittedMap::hyperparameters(&pairs, parameters, Search { quick: false, least_scale, start }, control)
+        FittedMap::hyperparameters(&pairs, parameters, Search { quick: None, least_scale, start }, control)
     }
 
     /// Prediction of runs left out: of those that took no part in the choice, where there are any, else of each run (or
@@ -108,9 +129,9 @@ impl Choice<'_> {
 }
 
 /// Chooses projection and lag, as far as the parameters leave them open: the first projection that qualifies, at its
-/// shortest qualifying lag. The projections that come after it are tried at that lag alone, so that it can be told what
-/// was passed over. If nothing qualifies, what predicts best
-/// is taken.
+/// shortest qualifying lag. Function space has the logarithm of the loss for a coordinate where it does not qualify without,
+/// or where that helps ([`Tried::helps_beside`]). The projections that come after it are tried at the lag that was taken alone, so
+/// that it can be told what was passed over. If nothing qualifies, what predicts best is taken.
 ///
 /// # Errors
 /// Those of [`project`] and [`pairs`] where nothing is possible.
@@ -143,10 +164,12 @@ pub(in crate::engine) fn choose<'a>(
         control.report("choice", number as f64 / kinds.len() as f64);
         let taken = best.as_ref().filter(|best| best.candidate.qualifies);
         let lag = match (parameters.lag, taken) {
-            (LagChoice::Auto, Some(taken)) => LagChoice::Steps(taken.candidate.lag_steps),
+            (LagChoice::Auto, Some(taken)) if kind != ProjectionChoice::FunctionSpaceAndLoss => {
+                LagChoice::Steps(taken.candidate.lag_steps)
+            }
             (asked, _) => asked,
         };
-        let tried = match try_all(&group, kind, lag, parameters, control) {
+        let mut tried = match try_all(&group, kind, lag, parameters, control) {
             Ok(tried) => tried,
             Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
             Err(error) => {
@@ -154,9 +177,19 @@ pub(in crate::engine) fn choose<'a>(
                 continue;
             }
         };
+        // of equals the first, which has the shortest lag
+        let Some(own) = (0..tried.len()).rev().max_by(|&a, &b| merit_order(&tried[a], &tried[b])) else {
+            continue;
+        };
+        let is_taken = match &best {
+            None => true,
+            Some(best) if !best.candidate.qualifies => merit_order(&tried[own], best).is_gt(),
+            Some(best) => kind == ProjectionChoice::FunctionSpaceAndLoss && tried[own].helps_beside(best),
+        };
         candidates.extend(tried.iter().map(|tried| tried.candidate.clone()));
-        best =
-            best.into_iter().chain(tried).reduce(|best, other| if other.beats(&best) { other } else { best });
+        if is_taken {
+            best = Some(tried.swap_remove(own));
+        }
     }
     let Some(Tried { coordinates, pairs, split, candidate, hyperparameters, .. }) = best else {
         return Err(failure.unwrap_or(EngineError::NoRuns));
@@ -213,10 +246,13 @@ fn try_all<'a>(
     let loss_correlation = KnownLosses::of(&coordinates.paths).map(|losses| losses.correlation());
     let try_one = |Combination { pairs, split }: Combination| {
         let own = pairs.select(&split.0);
+        let motion = motion_in_cells(&coordinates, &own, parameters)?;
+        let (to_fit, to_learn) =
+            if motion < LEAST_MOTION { (QUICK_PAIRS, FEW_PAIRS) } else { (MORE_QUICK_PAIRS, MORE_PAIRS) };
         let splits = folds(&own, QUICK_FOLDS);
-        let hyperparameters = quick_hyperparameters(&own, parameters, control)?;
-        let assessment = assess(&own, &splits, FEW_PAIRS, &parameters.surrogate, &hyperparameters, control)?;
-        let candidate = candidate(&coordinates, &own, assessment, loss_correlation, parameters);
+        let hyperparameters = quick_hyperparameters(&own, to_fit, parameters, control)?;
+        let assessment = assess(&own, &splits, to_learn, &parameters.surrogate, &hyperparameters, control)?;
+        let candidate = candidate(&coordinates, &own, assessment, loss_correlation, motion);
         Ok(Tried { coordinates: Arc::clone(&coordinates), pairs, split, candidate, hyperparameters })
     };
     combinations.into_par_iter().map(try_one).collect()
@@ -266,7 +302,8 @@ pub(in crate::engine) fn score(
     let splits = std::slice::from_ref(&choice.split);
     let assessment = assess(&choice.pairs, splits, usize::MAX, surrogate, &hyperparameters, control)?;
     let own = choice.pairs.select(&choice.split.0);
-    Ok(candidate(&choice.coordinates, &own, assessment, loss_correlation, parameters))
+    let motion = motion_in_cells(&choice.coordinates, &own, parameters)?;
+    Ok(candidate(&choice.coordinates, &own, assessment, loss_correlation, motion))
 }
 
 /// Multiples 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, … of the common stride, up to half the longest run.
@@ -302,7 +339,7 @@ fn smoothest(
         return Ok(LEAST_SCALES[0]);
     }
     let density = |&least_scale: &f64| {
-        let search = Search { quick: true, least_scale, start };
+        let search = Search { quick: Some(QUICK_PAIRS), least_scale, start };
         let hyperparameters = FittedMap::hyperparameters(pairs, parameters, search, control)?;
         Ok(-assess(pairs, &splits, FEW_PAIRS, parameters, &hyperparameters, control)?
             .negative_log_predictive_density)

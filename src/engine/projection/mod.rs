@@ -14,8 +14,11 @@ mod time_lagged;
 pub(super) use choice::{Choice, choose, score};
 pub(super) use time_lagged::FEWEST_CHECKPOINTS;
 
+use super::grid::{Level, Rect};
 use super::trajectories::{Features, Group, Path, Row, Rows};
-use super::{Control, EngineError, LeftOut, Points, Projection, ProjectionChoice};
+use super::{
+    Control, EngineError, GridParameters, LeftOut, Margin, Parameters, Points, Projection, ProjectionChoice,
+};
 
 /// The runs in the coordinates of a projection.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,11 +130,34 @@ impl<'a> Coordinates<'a> {
     }
 
     /// Ends of the interval that the usable points fill along an axis.
-    pub(super) fn range(&self, axis: usize) -> (f64, f64) {
+    fn range(&self, axis: usize) -> (f64, f64) {
         let points = self.paths.iter().flat_map(Path::usable_points);
         points.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
             (low.min(point[axis]), high.max(point[axis]))
         })
+    }
+
+    /// The box that the usable points fill, with a margin on each side.
+    pub(super) fn domain(&self, margin: Margin) -> Rect {
+        let ends = |axis| {
+            let (low, high) = self.range(axis);
+            let margin = match margin {
+                Margin::Share(share) => share * (high - low),
+                Margin::Absolute(length) => length,
+            };
+            (low - margin, high + margin)
+        };
+        let (lower, upper): (Vec<f64>, Vec<f64>) = (0..self.dimension()).map(ends).unzip();
+        Rect::new(&lower, &upper)
+    }
+
+    /// The grid on which Morse sets are made.
+    ///
+    /// # Errors
+    /// Those of [`Level::new`].
+    fn grid(&self, parameters: &Parameters) -> Result<Level, EngineError> {
+        let GridParameters { margin, subdivisions, .. } = parameters.grid;
+        Level::new(self.domain(margin), subdivisions.of_morse_sets())
     }
 
     fn check_spread(&self) -> Result<(), EngineError> {

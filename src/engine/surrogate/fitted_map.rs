@@ -16,16 +16,15 @@ use crate::engine::{Control, EngineError, Hyperparameters, Mode, Points, PriorMe
 /// How the search for hyperparameters is narrowed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::engine) struct Search<'a> {
-    /// Whether only candidates are to be compared: fewer pairs, one start.
-    pub(in crate::engine) quick: bool,
+    /// If only candidates are to be compared, the most pairs to look at; there is one start then, and few steps.
+    pub(in crate::engine) quick: Option<usize>,
     /// Least length scale, in spreads of the inputs. It does not bind a zero prior mean, which is as scikit-learn's.
     pub(in crate::engine) least_scale: f64,
     /// Where to begin.
     pub(in crate::engine) start: Option<&'a [Hyperparameters]>,
 }
 
-/// Pairs and steps of a quick search.
-const QUICK_PAIRS: usize = 128;
+/// Steps of a quick search.
 const QUICK_STEPS: usize = 20;
 
 /// z ↦ z + trend(z) + g(z) with an affine trend and a Gaussian process g on standardised scales; with a zero prior mean
@@ -182,7 +181,7 @@ impl FittedMap {
     ) -> Result<Self, EngineError> {
         let pairs = Pairs::of_points(from, to)?;
         let least_scale = Specification::standard(parameters.kernel, from.dimension()).length_scales.0;
-        let search = Search { quick: false, least_scale, start: None };
+        let search = Search { quick: None, least_scale, start: None };
         let hyperparameters = Self::hyperparameters(&pairs, parameters, search, control)?;
         Self::given(&pairs, parameters, &hyperparameters)
     }
@@ -271,8 +270,8 @@ impl FittedMap {
                     }
                 }
             };
-            if search.quick {
-                specification.pairs = specification.pairs.min(QUICK_PAIRS);
+            if let Some(most_pairs) = search.quick {
+                specification.pairs = specification.pairs.min(most_pairs);
                 (specification.steps, specification.restarts) = (QUICK_STEPS, 0);
             }
             if let Some(start) = search.start {
