@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Which coordinates and which lag an automatic choice takes, and what that is worth on fresh runs: three kinds of training.
 
-    third_party/pytorch-venv/bin/python benches/projection_runs.py [--seed 0] [--runs 100] [--fresh 50] [--folder F] [--no-table]
+    third_party/pytorch-venv/bin/python benches/projection_runs.py [--seeds 11 12 13] [--runs 100] [--fresh 50] [--folder F] [--no-table]
 
-Trains networks, writes their checkpoints to FOLDER (a temporary one unless named), and prints the table of
-`examples/projection_table.rs`. The choice sees `CASE.runs.safetensors` alone, the table is scored on
-`CASE.fresh.safetensors`.
+Trains networks, writes their checkpoints to FOLDER/seed-SEED (a temporary folder unless named; what is there already is not
+trained again), and prints the tables of `examples/projection_table.rs`. The choice sees `CASE.runs.safetensors` alone, the
+tables are scored on `CASE.fresh.safetensors`.
 
 - `iris`: softmax regression on petals (Eslami et al. 2021: nine weights, kernel uniform on (-2, 2), Adam at its default rate,
   batches of 5, 450 epochs), a checkpoint every 10 epochs.
@@ -146,7 +146,7 @@ def train(case, runs, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--fresh", type=int, default=50)
     parser.add_argument("--folder", type=Path)
@@ -154,13 +154,16 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, case in CASES.items():
-            for kind, runs, seed in [("runs", options.runs, 2 * options.seed), ("fresh", options.fresh, 2 * options.seed + 1)]:
-                save_file(train(case(), runs, seed), folder / f"{name}.{kind}.safetensors")
+        folders = [(options.folder or Path(temporary)) / f"seed-{seed}" for seed in options.seeds]
+        for folder, option in zip(folders, options.seeds):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, case in CASES.items():
+                for kind, runs, seed in [("runs", options.runs, 2 * option), ("fresh", options.fresh, 2 * option + 1)]:
+                    file = folder / f"{name}.{kind}.safetensors"
+                    if not file.exists():
+                        save_file(train(case(), runs, seed), file)
         if not options.no_table:
-            command = ["cargo", "run", "--release", "--locked", "--quiet", "--example", "projection_table", "--", folder]
+            command = ["cargo", "run", "--release", "--locked", "--quiet", "--example", "projection_table", "--", *folders]
             subprocess.run(command, cwd=ROOT, check=True)
 
 
