@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::candidate::{candidate, motion_in_cells, quick_hyperparameters};
 use super::{Coordinates, function_space, project, relaxing};
-use crate::engine::limits::{LEAST_GAIN, LEAST_LOSS_CORRELATION, LEAST_MOTION};
+use crate::engine::limits::{LEAST_GAIN, LEAST_LOSS_CORRELATION, LEAST_MOTION, MUCH_NEGLECTED};
 use crate::engine::losses::KnownLosses;
 use crate::engine::quality::{Assessment, FEW_PAIRS, Split, assess, folds};
 use crate::engine::random::Random;
@@ -99,7 +99,8 @@ impl Choice<'_> {
     ///
     /// The likelihood alone is a bad judge of length scales here. Points of one run share what the projection forgets,
     /// and the likelihood, which takes all pairs to be independent, explains that by a map that bends from run to run.
-    /// So the length scales are bounded from below, as high as prediction of other runs allows.
+    /// So the length scales are bounded from below, as high as prediction of other runs allows; and higher still where the
+    /// map bends too much to be represented by its centres, which then were another map than the one that was assessed.
     pub(in crate::engine) fn hyperparameters(
         &self,
         parameters: &SurrogateParameters,
@@ -107,11 +108,26 @@ impl Choice<'_> {
     ) -> Result<Vec<Hyperparameters>, EngineError> {
         let pairs = self.pairs.select(&self.split.0);
         let start = self.start.as_deref();
-        let least_scale = match parameters.prior_mean {
-            PriorMean::Zero => LEAST_SCALES[0],
+        let smoothest = match parameters.prior_mean {
+            PriorMean::Zero => 0,
             PriorMean::Affine | PriorMean::Displacement => smoothest(&pairs, parameters, start, control)?,
         };
-        FittedMap::hyperparameters(&pairs, parameters, Search { quick: None, least_scale, start }, control)
+        let fit = |least_scale| {
+            FittedMap::hyperparameters(
+                &pairs,
+                parameters,
+                Search { quick: None, least_scale, start },
+                control,
+            )
+        };
+        for &least_scale in LEAST_SCALES[1..=smoothest].iter().rev() {
+            let hyperparameters = fit(least_scale)?;
+            let fitted = FittedMap::given(&self.pairs, parameters, &hyperparameters)?;
+            if fitted.neglected_variance() <= MUCH_NEGLECTED {
+                return Ok(hyperparameters);
+            }
+        }
+        fit(LEAST_SCALES[0])
     }
 
     /// Prediction of runs left out: of those that took no part in the choice, where there are any, else of each run (or
@@ -327,16 +343,16 @@ fn reserved<'a>(group: &Group<'a>) -> Vec<&'a str> {
     runs
 }
 
-/// The largest least length scale at which runs left out are predicted as well as at any other.
+/// Number of the largest least length scale at which runs left out are predicted as well as at any other.
 fn smoothest(
     pairs: &Pairs,
     parameters: &SurrogateParameters,
     start: Option<&[Hyperparameters]>,
     control: &Control,
-) -> Result<f64, EngineError> {
+) -> Result<usize, EngineError> {
     let splits = folds(pairs, QUICK_FOLDS);
     if splits.is_empty() {
-        return Ok(LEAST_SCALES[0]);
+        return Ok(0);
     }
     let density = |&least_scale: &f64| {
         let search = Search { quick: Some(QUICK_PAIRS), least_scale, start };
@@ -347,7 +363,7 @@ fn smoothest(
     let densities: Vec<f64> = LEAST_SCALES.par_iter().map(density).collect::<Result<_, EngineError>>()?;
     let best = densities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let enough = densities.iter().position(|&density| density >= best - SMOOTHNESS_TOLERANCE);
-    Ok(LEAST_SCALES[enough.unwrap_or(0)])
+    Ok(enough.unwrap_or(0))
 }
 
 #[cfg(test)]
