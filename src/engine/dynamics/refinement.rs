@@ -32,6 +32,9 @@ use crate::engine::{Control, EngineError, Mode};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(
+    description = "How deep an adaptive grid goes; the depths are numbers of subdivisions, as CMGDB's `Model` takes them."
+)]
 pub struct Refinement {
     /// The first depth at which recurrence is sought; all cells are this deep at least.
     pub init: u32,
