@@ -568,8 +568,8 @@ pub struct Basins {
     pub outlook: Vec<Outlook>,
 }
 
-/// The order retraction: each cell is given to a Morse set, or to *exit* and *unknown* as one, such that what a cell can
-/// reach is given to the same or to what lies below.
+/// The order retraction onto the reduced Morse graph: each cell is given to a Morse set that is not of trivial index, or to
+/// *exit* and *unknown* as one, such that what a cell can reach is given to the same or to what lies below.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Retraction {
     /// Whether there is one.
@@ -578,7 +578,7 @@ pub struct Retraction {
     pub classes: Classes,
     /// Tile of each cell in the order of cells, as runs (tile, length).
     pub tiles: Vec<(Tile, usize)>,
-    /// The tile of each Morse set.
+    /// The tile of each Morse set; empty for those of trivial index.
     pub sets: Vec<Extent>,
     /// The cells that are given to *exit* and *unknown*.
     pub escape: Extent,

@@ -177,7 +177,8 @@ impl Learned<'_> {
         let conley_indices = conley_indices(&morse)?;
 
         control.report("retraction", 0.0);
-        let retraction = match OrderRetraction::of(map, &morse, control) {
+        let lasting = morse.reduced(|set| conley_indices[set].is_trivial()).sets;
+        let retraction = match OrderRetraction::onto(map, &morse, &lasting, control) {
             Ok(retraction) => Some(retraction),
             Err(EngineError::OrderTooWide { .. }) => None,
             Err(error) => return Err(error),

@@ -265,7 +265,7 @@ pub(super) fn sets(reading: &Reading, limit: usize) -> (Vec<SetRow>, String) {
             },
             cells: thousands(set.size as u64),
             share: percent(set.volume_share),
-            tile: tile(id).map_or_else(dash, |tile| percent(tile.volume_share)),
+            tile: tile(id).filter(|tile| tile.cells > 0).map_or_else(dash, |tile| percent(tile.volume_share)),
             median: set.loss.map_or_else(dash, |loss| figure(loss.median)),
             best: set.loss.map_or_else(dash, |loss| figure(loss.min)),
             visited: set.visits.len(),
@@ -305,12 +305,11 @@ pub(super) fn retraction(analysis: &Analysis) -> String {
             "Whether every cell can be given to the Morse set that organises it is not known: the search was given up; left over: {left_over}."
         ),
     };
-    let mut tiles: Vec<(usize, &Extent)> = sets.iter().enumerate().collect();
+    let mut tiles: Vec<(usize, &Extent)> =
+        sets.iter().enumerate().filter(|(_, tile)| tile.cells > 0).collect();
     tiles.sort_by_key(|&(set, tile)| (std::cmp::Reverse(tile.cells), set));
     let share = |(set, tile): &(usize, &Extent)| {
-        let trivial = analysis.morse_graph.sets[*set].conley_index.is_trivial();
-        let doubt = if trivial { " (of trivial index)" } else { "" };
-        format!("{} belongs to {}{doubt}", percent(tile.volume_share), set_name(*set))
+        format!("{} belongs to {}", percent(tile.volume_share), set_name(*set))
     };
     let mut shares: Vec<String> = tiles.iter().map(share).collect();
     if escape.cells > 0 {

@@ -56,6 +56,16 @@ pub(super) struct Panel<'a> {
     number: usize,
 }
 
+/// Whether a Morse set may be where training ends.
+fn can_end(set: &MorseSet) -> bool {
+    matches!(set.role, Role::Attractor | Role::Open)
+}
+
+/// Whether a Morse set has a mark and a name in pictures: what may hold nothing, and is passed, has a tint alone.
+pub(super) fn is_named(set: &MorseSet) -> bool {
+    can_end(set) || !set.conley_index.is_trivial()
+}
+
 impl<'a> Panel<'a> {
     /// The whole domain, or a window of it, in `area`.
     pub(super) fn new(
@@ -274,11 +284,11 @@ impl<'a> Panel<'a> {
         let order = super::palette::by_importance(graph);
         let named = |set: &&usize| {
             let set = &graph.sets[**set];
-            let ends = matches!(set.role, Role::Attractor | Role::Open);
+            let telling = !set.visits.is_empty() || set.volume_share > 0.002;
             match self.naming {
-                Naming::Ends => ends,
-                Naming::Telling => ends || !set.visits.is_empty() || set.volume_share > 0.002,
-                Naming::All => true,
+                Naming::Ends => can_end(set),
+                Naming::Telling => can_end(set) || is_named(set) && telling,
+                Naming::All => is_named(set),
             }
         };
         let placed = |&set: &usize| Some((set, self.anchor(&graph.sets[set])?));

@@ -9,11 +9,11 @@ use super::cells::{Kind, Window, columns};
 use super::glyph::{self, Flow};
 use super::morse_graph::roles;
 use super::palette::NO_SET;
-use super::panel::{Coordinate, Panel, axis_name};
+use super::panel::{Coordinate, Panel, axis_name, is_named};
 use super::reading::{Destination, Reading, set_name};
 use super::svg::{Picture, Svg, text_width};
 use super::words::{count, list, percent};
-use crate::engine::{Analysis, Fate, Places};
+use crate::engine::{Analysis, Fate, MorseSet, Places};
 
 const WIDTH: f64 = 520.0;
 const MARGIN: (f64, f64) = (50.0, 10.0);
@@ -129,7 +129,8 @@ fn legend(
         }
         svg.leaf("rect", &attributes);
     };
-    let mut others = false;
+    let sets = &analysis.morse_graph.sets;
+    let (mut others, mut passing) = (false, false);
     for kind in kinds {
         match kind {
             Kind::Basin(set) if reading.colours[*set] != NO_SET => {
@@ -163,6 +164,13 @@ fn legend(
                     svg.leaf("path", &[("class", &"hatch"), ("d", &lines)]);
                 });
             }
+            Kind::Set(set) if !passing && !is_named(&sets[*set]) => {
+                passing = true;
+                let class = format!("f{}", reading.colours[*set]);
+                item(svg, "recurs on this grid, may hold nothing", &|svg, x, y| {
+                    swatch(svg, x, y, &class, None)
+                });
+            }
             Kind::Basin(_) | Kind::Set(_) => {}
         }
     }
@@ -185,7 +193,8 @@ fn legend(
         });
     }
     let below = flow.baseline() + 19.0;
-    glyph::legend(svg, &roles(&analysis.morse_graph.sets), (corner.0, below), WIDTH)
+    let named: Vec<&MorseSet> = sets.iter().filter(|set| is_named(set)).collect();
+    glyph::legend(svg, &roles(&named), (corner.0, below), WIDTH)
 }
 
 /// The picture in a few sentences, for those who do not see it.

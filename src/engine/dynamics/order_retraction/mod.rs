@@ -14,6 +14,8 @@
 //! sinks upward, the smallest possible each time. Where that fails the choice is sought exhaustively; the problem is
 //! hard in general (retraction onto a poset is NP-complete), but cases met in practice never came so far.
 //!
+//! The same with some of the Morse sets for M: the others are components like any, and are given to one of these.
+//!
 //! *Exit* and *unknown*, where paths can lead there, are one more minimal element of the order: a cell from which
 //! nothing but these can be reached is given to them, never to a Morse set.
 
@@ -47,8 +49,10 @@ use poset::{EMPTY, Poset, Subset};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderRetraction {
-    /// Element of the order, the Morse sets and at last *exit* or *unknown*; [`NONE`] where there is no tile.
+    /// Element of the order, the Morse sets in it and at last *exit* or *unknown*; [`NONE`] where there is no tile.
     tiles: Vec<u32>,
+    /// The Morse sets that the elements are.
+    onto: Vec<usize>,
     sets: usize,
     classes: Classes,
     existence: Existence,
@@ -84,7 +88,7 @@ pub enum Existence {
 /// Components by what is left to choose for them, as they are counted by the program `CMGDB_RETRACT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classes {
-    /// Morse sets, which are fixed.
+    /// Morse sets that cells are given to, which are fixed.
     pub recurrent: usize,
     /// Those that have a largest Morse set below them.
     pub successor: usize,
@@ -107,15 +111,30 @@ impl OrderRetraction {
         morse: &MorseDecomposition,
         control: &Control,
     ) -> Result<Self, EngineError> {
-        let problem = Problem::new(graph, morse, control);
+        let all: Vec<usize> = (0..morse.sets().len()).collect();
+        Self::onto(graph, morse, &all, control)
+    }
+
+    /// The same onto some of the Morse sets, which are numbered in increasing order.
+    ///
+    /// # Errors
+    /// [`EngineError::OrderTooWide`], [`EngineError::Cancelled`].
+    pub fn onto<G: Digraph + ?Sized>(
+        graph: &G,
+        morse: &MorseDecomposition,
+        sets: &[usize],
+        control: &Control,
+    ) -> Result<Self, EngineError> {
+        let problem = Problem::new(graph, morse, sets, control);
+        let (onto, all) = (sets.to_vec(), morse.sets().len());
         let mut poset = problem.poset();
         let below = problem.morse_sets_below(&mut poset)?;
         if problem.components().all(|vertex| poset.maximum(below[vertex as usize]).is_some()) {
-            let recurrent = morse.sets().len();
+            let recurrent = sets.len();
             let successor = morse.components().count() as usize - recurrent;
             let classes = Classes { recurrent, successor, ..Classes::default() };
             let tiles = below.into_iter().map(|below| below - 1).collect();
-            return Ok(Self { tiles, sets: recurrent, classes, existence: Existence::Found });
+            return Ok(Self { tiles, onto, sets: all, classes, existence: Existence::Found });
         }
         let above = problem.morse_sets_above(&mut poset)?;
         let candidates = problem.candidates(&mut poset, &below, &above)?;
@@ -132,7 +151,7 @@ impl OrderRetraction {
             Existence::Found
         };
         poset.check()?;
-        Ok(Self { tiles, sets: morse.sets().len(), classes, existence })
+        Ok(Self { tiles, onto, sets: all, classes, existence })
     }
 
     /// Whether it was found.
@@ -149,8 +168,7 @@ impl OrderRetraction {
     pub fn tile(&self, vertex: u32) -> Tile {
         match self.tiles[vertex as usize] {
             NONE => Tile::None,
-            set if (set as usize) < self.sets => Tile::MorseSet(set as usize),
-            _ => Tile::Escape,
+            element => self.onto.get(element as usize).map_or(Tile::Escape, |&set| Tile::MorseSet(set)),
         }
     }
 
@@ -158,8 +176,8 @@ impl OrderRetraction {
     pub fn tile_sizes(&self) -> Vec<usize> {
         let mut sizes = vec![0; self.sets];
         for &tile in &self.tiles {
-            if let Some(size) = sizes.get_mut(tile as usize) {
-                *size += 1;
+            if let Some(&set) = self.onto.get(tile as usize) {
+                sizes[set] += 1;
             }
         }
         sizes
@@ -175,8 +193,10 @@ impl OrderRetraction {
 struct Problem<'a, G: ?Sized> {
     graph: &'a G,
     morse: &'a MorseDecomposition,
+    /// The Morse sets that are elements of the order.
+    sets: &'a [usize],
     control: &'a Control,
-    /// Morse set of each recurrent component, sorted by component.
+    /// Element of the order that a component is, sorted by component.
     numbers: Vec<(u32, usize)>,
 }
 
@@ -203,19 +223,20 @@ impl Narrowing<'_> {
 }
 
 impl<'a, G: Digraph + ?Sized> Problem<'a, G> {
-    fn new(graph: &'a G, morse: &'a MorseDecomposition, control: &'a Control) -> Self {
-        let mut numbers: Vec<(u32, usize)> = morse.sets().iter().map(|set| set.component).zip(0..).collect();
+    fn new(graph: &'a G, morse: &'a MorseDecomposition, sets: &'a [usize], control: &'a Control) -> Self {
+        let mut numbers: Vec<(u32, usize)> =
+            sets.iter().map(|&set| morse.sets()[set].component).zip(0..).collect();
         numbers.sort_unstable();
-        Self { graph, morse, control, numbers }
+        Self { graph, morse, sets, control, numbers }
     }
 
     /// The Morse sets, then *exit* and *unknown* as one where paths lead there.
     fn poset(&self) -> Poset {
-        let sets = self.morse.sets();
+        let sets = self.sets;
         let has_escapes = (0..self.graph.vertices()).any(|vertex| self.graph.escapes(vertex));
         Poset::new(sets.len() + usize::from(has_escapes), |from, to| match (sets.get(from), sets.get(to)) {
-            (Some(_), Some(_)) => self.morse.reaches(from, to),
-            (Some(from), None) => self.morse.fates().escapes(from.first()),
+            (Some(&from), Some(&to)) => self.morse.reaches(from, to),
+            (Some(&from), None) => self.morse.fates().escapes(self.morse.sets()[from].first()),
             (None, to) => to.is_none(),
         })
     }
@@ -225,21 +246,23 @@ impl<'a, G: Digraph + ?Sized> Problem<'a, G> {
         self.morse.components().iter().map(|members| members[0])
     }
 
-    /// The Morse set in which a vertex lies.
+    /// The element of the order that the component of a vertex is, if it is one.
     fn element_of(&self, vertex: u32) -> Option<usize> {
         let components = self.morse.components();
-        components.is_recurrent(vertex).then(|| {
-            let component = components.component(vertex);
-            self.numbers[self.numbers.partition_point(|&(other, _)| other < component)].1
-        })
+        if !components.is_recurrent(vertex) {
+            return None;
+        }
+        let component = components.component(vertex);
+        let at = self.numbers.binary_search_by_key(&component, |&(other, _)| other).ok()?;
+        Some(self.numbers[at].1)
     }
 
     /// D: the elements at or below each vertex.
     fn morse_sets_below(&self, poset: &mut Poset) -> Result<Vec<Subset>, EngineError> {
         let settle = |poset: &mut Poset, members: &[u32], below| match self.element_of(members[0]) {
             Some(element) => poset.at_or_below(element),
-            None if self.graph.escapes(members[0]) => {
-                let escape = poset.at_or_below(self.morse.sets().len());
+            None if members.iter().any(|&member| self.graph.escapes(member)) => {
+                let escape = poset.at_or_below(self.sets.len());
                 poset.union(below, escape)
             }
             None => below,
@@ -282,7 +305,7 @@ impl<'a, G: Digraph + ?Sized> Problem<'a, G> {
     }
 
     fn classes(&self, poset: &Poset, below: &[Subset], above: &[Subset], candidates: &[Subset]) -> Classes {
-        let mut classes = Classes { recurrent: self.morse.sets().len(), ..Classes::default() };
+        let mut classes = Classes { recurrent: self.sets.len(), ..Classes::default() };
         for vertex in self.components().filter(|&vertex| self.element_of(vertex).is_none()) {
             let (below, above) = (below[vertex as usize], above[vertex as usize]);
             let class = if candidates[vertex as usize] == EMPTY {
@@ -368,6 +391,29 @@ mod tests {
         assert_eq!(tiles, [first, second, Tile::None, Tile::None, second]);
         assert_eq!((found.uncoloured(), found.tile_sizes()), (2, vec![1, 2]));
         assert_eq!(found.classes(), Classes { recurrent: 2, successor: 1, empty: 2, ..Classes::default() });
+    }
+
+    #[test]
+    fn sets_that_are_left_out_are_given_to_others() {
+        // 3 → 2 → 0 and 2 → 1; of the fixed points 2 and 3 one is left out
+        let graph = graph(4, 5, &[(3, 2), (2, 0), (2, 1), (4, 3)]);
+        let control = Control::default();
+        let morse = MorseDecomposition::of(&graph, &control).unwrap();
+        let tiles = |sets: &[usize]| {
+            let found = OrderRetraction::onto(&graph, &morse, sets, &control).unwrap();
+            (
+                found.existence(),
+                (0..5).map(|vertex| found.tile(vertex)).collect::<Vec<_>>(),
+                found.tile_sizes(),
+            )
+        };
+        let saddle = [0, 1, 2, 2, 2].map(Tile::MorseSet).to_vec();
+        assert_eq!(tiles(&[0, 1, 2]), (Existence::Found, saddle, vec![1, 1, 3, 0]));
+        let top = [0, 1, 3, 3, 3].map(Tile::MorseSet).to_vec();
+        assert_eq!(tiles(&[0, 1, 3]), (Existence::Found, top, vec![1, 1, 0, 3]));
+        let none = tiles(&[0, 1]);
+        assert_eq!((none.0, &none.1[2..]), (Existence::Impossible, &[Tile::None; 3][..]));
+        assert_eq!(tiles(&[0]).1, [Tile::MorseSet(0); 5]);
     }
 
     #[test]
