@@ -78,7 +78,7 @@ fn surrogate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("Gaussian process, 225 pairs");
     group.sample_size(10);
     group.bench_function("fit", |bench| {
-        bench.iter(|| FittedMap::fit(&points, &images, &parameters, &control))
+        bench.iter(|| FittedMap::fit(&points, &images, &parameters, &control));
     });
     let fitted = FittedMap::fit(&points, &images, &parameters, &control).expect("a fit");
     let grid = UniformGrid::new(domain(), COARSE).expect("a grid");

@@ -168,7 +168,7 @@ fn legend(
                 passing = true;
                 let class = format!("f{}", reading.colours[*set]);
                 item(svg, "recurs on this grid, may hold nothing", &|svg, x, y| {
-                    swatch(svg, x, y, &class, None)
+                    swatch(svg, x, y, &class, None);
                 });
             }
             Kind::Basin(_) | Kind::Set(_) => {}

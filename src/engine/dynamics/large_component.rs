@@ -132,7 +132,9 @@ fn reached<G: Digraph + ?Sized>(
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
     let waiting = Waiting::new(among, graph.vertices());
-    from.iter().for_each(|&vertex| waiting.reach(vertex as usize / 64, 1 << (vertex % 64)));
+    for &vertex in from {
+        waiting.reach(vertex as usize / 64, 1 << (vertex % 64));
+    }
     loop {
         let (fullest, all) = waiting.counts();
         if all * FEW < graph.vertices() as usize {
@@ -181,7 +183,7 @@ fn reached<G: Digraph + ?Sized>(
 struct Waiting<'a> {
     among: &'a VertexSet,
     reached: SharedVertexSet,
-    waiting: SharedVertexSet,
+    open: SharedVertexSet,
     /// How many wait in each part.
     parts: Vec<AtomicU32>,
 }
@@ -190,7 +192,7 @@ impl<'a> Waiting<'a> {
     fn new(among: &'a VertexSet, vertices: u32) -> Self {
         let none = || SharedVertexSet::none(vertices);
         let parts = (0..among.words.len().div_ceil(WORDS_PER_PART)).map(|_| AtomicU32::new(0)).collect();
-        Self { among, reached: none(), waiting: none(), parts }
+        Self { among, reached: none(), open: none(), parts }
     }
 
     /// Of the vertices in one word those of the mask are reached.
@@ -198,7 +200,7 @@ impl<'a> Waiting<'a> {
     fn reach(&self, number: usize, mask: u64) {
         let fresh = self.reached.insert_all(number, mask & self.among.words[number]);
         if fresh != 0 {
-            self.waiting.insert_all(number, fresh);
+            self.open.insert_all(number, fresh);
             self.parts[number / WORDS_PER_PART].fetch_add(fresh.count_ones(), Ordering::Relaxed);
         }
     }
@@ -214,7 +216,7 @@ impl<'a> Waiting<'a> {
         let first = part * WORDS_PER_PART;
         let words = first..self.among.words.len().min(first + WORDS_PER_PART);
         words.flat_map(move |number| {
-            let word = self.waiting.take(number);
+            let word = self.open.take(number);
             self.parts[part].fetch_sub(word.count_ones(), Ordering::Relaxed);
             bits(word, number as u32)
         })
@@ -308,7 +310,9 @@ fn follow(set: &VertexSet, next: &mut [u32], leading: &mut VertexSet) {
             vertex = chosen - 1;
         }
         if leading.contains(vertex) {
-            path.iter().for_each(|&vertex| leading.insert(vertex));
+            for &vertex in &path {
+                leading.insert(vertex);
+            }
         }
         path.clear();
     }

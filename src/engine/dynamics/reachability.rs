@@ -100,7 +100,9 @@ impl<T: Mask> Sweep<T> {
                     let bit = targets.iter().position(|&target| target == own).map(T::bit);
                     let value = reached | bit.unwrap_or(T::NONE);
                     if value != T::NONE {
-                        members.iter().for_each(|&vertex| values[vertex as usize] = value);
+                        for &vertex in members {
+                            values[vertex as usize] = value;
+                        }
                     }
                 }
                 Stretch::Layer(vertices) => {

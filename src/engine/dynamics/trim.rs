@@ -88,7 +88,7 @@ fn image<G: Digraph + ?Sized>(
         ((), work)
     };
     let nothing = repeat_n((), set.words.len().div_ceil(WORDS_PER_TASK));
-    look_at_all(graph, set, nothing, look, |_, _, ()| (), control)?;
+    look_at_all(graph, set, nothing, look, |(), _, ()| (), control)?;
     Ok(image.into_set())
 }
 
