@@ -28,8 +28,8 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import compare_with_cmgdb as peers
 import differences
+import peers
 
 VERSION = "1.5.2"
 FIGURES = {
