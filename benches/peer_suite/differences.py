@@ -19,6 +19,7 @@ TESTS = {
 #: Figures of Morse graphs: job, figure -> what the engine finds, reason.
 FIGURES = {
     ("Periodic: torus map", "phase_space_size"): (582_797, SEAM),
+    ("Periodic: torus map", "morse_set_min_box"): ([0, 82, 581_831], "that cell comes before these, and is counted"),
     ("Defects: circle", "morse_set_sizes"): ([256], CIRCLE),
     ("Defects: circle, refined", "morse_set_sizes"): ([256], CIRCLE),
     ("Defects: circle, refined", "phase_space_size"): (256, CIRCLE),
