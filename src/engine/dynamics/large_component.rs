@@ -11,7 +11,6 @@
 //! pass chooses a successor for every vertex that does not, and who follows the chosen ones comes there soon: on a
 //! chaotic attractor nearly every path does.
 
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -19,8 +18,8 @@ use rayon::prelude::*;
 
 use super::Digraph;
 use super::poll::Poll;
-use super::vertex_set::{SharedVertexSet, VertexSet, bits, try_for_each_word};
-use super::walk::{WORDS_PER_TASK, look_at_all, words};
+use super::vertex_set::{SharedVertexSet, VertexSet, bits};
+use super::walk::{WORDS_PER_TASK, for_each_word, look_at_all, words};
 use crate::engine::random::Random;
 use crate::engine::{Control, EngineError};
 
@@ -147,14 +146,7 @@ fn reached<G: Digraph + ?Sized>(
             }
             let mut poll = Poll::new(control);
             waiting.take(part).try_for_each(|vertex| {
-                let mut work = 1;
-                graph.for_each_rows(vertex, |rows| {
-                    work += words(rows);
-                    let _ = try_for_each_word(rows, |number, mask| {
-                        waiting.reach(number, mask);
-                        ControlFlow::<Infallible>::Continue(())
-                    });
-                });
+                let work = for_each_word(graph, vertex, |number, mask| waiting.reach(number, mask));
                 poll.after(work).map(|_| ())
             })
         })?;
@@ -164,15 +156,10 @@ fn reached<G: Digraph + ?Sized>(
     let mut reached = waiting.reached.into_set();
     let mut poll = Poll::new(control);
     while let Some(vertex) = open.pop() {
-        let mut work = 1;
-        graph.for_each_rows(vertex, |rows| {
-            work += rows.cells();
-            let _ = try_for_each_word(rows, |number, mask| {
-                let fresh = mask & among.words[number] & !reached.words[number];
-                reached.words[number] |= fresh;
-                open.extend(bits(fresh, number as u32));
-                ControlFlow::<Infallible>::Continue(())
-            });
+        let work = for_each_word(graph, vertex, |number, mask| {
+            let fresh = mask & among.words[number] & !reached.words[number];
+            reached.words[number] |= fresh;
+            open.extend(bits(fresh, number as u32));
         });
         poll.after(work)?;
     }

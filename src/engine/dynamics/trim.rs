@@ -1,14 +1,11 @@
 //! Vertices to which no cycle leads.
 
-use std::convert::Infallible;
-use std::ops::ControlFlow;
-
 use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
 use super::Digraph;
-use super::vertex_set::{SharedVertexSet, VertexSet, bits, try_for_each_word};
-use super::walk::{WORDS_PER_TASK, look_at_all, words};
+use super::vertex_set::{SharedVertexSet, VertexSet, bits};
+use super::walk::{WORDS_PER_TASK, for_each_word, look_at_all};
 use crate::engine::{Control, EngineError};
 
 /// Another round is worth its cost while it trims one vertex in so many: a round looks at all edges that are left, as
@@ -76,17 +73,10 @@ fn image<G: Digraph + ?Sized>(
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
     let image = SharedVertexSet::none(graph.vertices());
-    let look = |vertex| {
-        let mut work = 1;
-        graph.for_each_rows(vertex, |rows| {
-            work += words(rows);
-            let _ = try_for_each_word(rows, |number, mask| {
-                image.insert_all(number, mask);
-                ControlFlow::<Infallible>::Continue(())
-            });
-        });
-        ((), work)
+    let mark = |number, mask| {
+        image.insert_all(number, mask);
     };
+    let look = |vertex| ((), for_each_word(graph, vertex, mark));
     let nothing = repeat_n((), set.words.len().div_ceil(WORDS_PER_TASK));
     look_at_all(graph, set, nothing, look, |(), _, ()| (), control)?;
     Ok(image.into_set())

@@ -1,10 +1,13 @@
 //! Looking at all vertices of a set, in parallel.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 
 use super::Digraph;
 use super::poll::Poll;
-use super::vertex_set::{VertexSet, bits};
+use super::vertex_set::{VertexSet, bits, try_for_each_word};
 use crate::engine::grid::Rows;
 use crate::engine::{Control, EngineError};
 
@@ -44,6 +47,25 @@ pub(super) fn look_at_all<G: Digraph + ?Sized, P: Send, T: Copy>(
         }
         Ok(())
     })
+}
+
+/// Calls `visit` with the number of each word of a set in which successors of a vertex lie, and their bits in it. Returns the
+/// work that this was.
+#[inline]
+pub(super) fn for_each_word<G: Digraph + ?Sized>(
+    graph: &G,
+    vertex: u32,
+    mut visit: impl FnMut(usize, u64),
+) -> u64 {
+    let mut work = 1;
+    graph.for_each_rows(vertex, |rows| {
+        work += words(rows);
+        let _ = try_for_each_word(rows, |number, mask| {
+            visit(number, mask);
+            ControlFlow::<Infallible>::Continue(())
+        });
+    });
+    work
 }
 
 /// Words of a set in which some runs of vertices lie, or a little more.

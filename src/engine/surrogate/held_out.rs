@@ -16,8 +16,8 @@
 //!
 //! τ² = 1 + Σ φ (z² − 1) / (Σ φ² + 2).
 //!
-//! Tests that see little but noise leave it at one, and enclosures are not made narrower where it is less. That variances are set right by cross-validation rather than by
-//! likelihood where the kernel is not the map's: Bachoc, *Cross validation and maximum likelihood estimations of
+//! Tests that see little but noise leave it at one, and enclosures are not made narrower where it is less. That variances
+//! are set right by cross-validation rather than by likelihood where the kernel is not the map's: Bachoc, *Cross validation and maximum likelihood estimations of
 //! hyper-parameters of Gaussian processes with model misspecification*, Comput. Stat. Data Anal. 66, 2013.
 //!
 //! *Where a pair contradicts the process* no factor mends it: a map that rises to its peak and falls to zero beyond the
