@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::artifact::Artifact;
 use crate::checkpoint::{FileIdentity, is_candidate};
-use crate::config::{DirectoryPlan, Place};
+use crate::config::{DirectoryPlan, Place, SourcePlan};
 
 /// Where trainers log losses, beside their checkpoints.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -244,22 +244,30 @@ fn only_run_below(found: &[Found], folder: &Path) -> Option<(String, String)> {
 
 /// Folders that each hold one run, and lie side by side, become one source: their runs belong together, as if the folder
 /// above had been named.
-pub fn runs_together(sources: Vec<DirectoryPlan>) -> Vec<DirectoryPlan> {
-    let mut joined: Vec<DirectoryPlan> = Vec::new();
+pub fn runs_together(sources: Vec<SourcePlan>) -> Vec<SourcePlan> {
+    let mut joined: Vec<SourcePlan> = Vec::new();
     for source in sources {
-        let above = source.root.parent().filter(|_| holds_one_run(&source));
-        let (Some(above), Some(name)) = (above, source.root.file_name()) else {
+        let SourcePlan::Directory(plan) = &source else {
             joined.push(source);
             continue;
         };
-        match joined.iter_mut().find(|other| !other.only.is_empty() && other.root == above) {
+        let above = plan.root.parent().filter(|_| holds_one_run(plan));
+        let (Some(above), Some(name)) = (above, plan.root.file_name()) else {
+            joined.push(source);
+            continue;
+        };
+        let beside = joined.iter_mut().find_map(|other| match other {
+            SourcePlan::Directory(other) if !other.only.is_empty() && other.root == above => Some(other),
+            _ => None,
+        });
+        match beside {
             Some(other) => other.only.push(name.into()),
-            None => joined.push(DirectoryPlan {
+            None => joined.push(SourcePlan::Directory(DirectoryPlan {
                 name: crate::config::folder_name(above),
                 root: above.into(),
                 only: vec![name.into()],
-                ..source
-            }),
+                ..plan.clone()
+            })),
         }
     }
     joined
@@ -324,7 +332,7 @@ mod tests {
     fn scanner(root: &Path) -> Scanner {
         let mut config = crate::config::Config::default();
         config.sources = vec![crate::config::Source::Directory(crate::config::DirectorySource::new(root))];
-        Scanner::new(&config.validate(Path::new("")).unwrap().sources[0])
+        Scanner::new(config.validate(Path::new("")).unwrap().directories().next().unwrap())
     }
 
     fn write(path: &Path) {

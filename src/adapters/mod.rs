@@ -1,4 +1,7 @@
 //! The outside systems, a file for each: where checkpoints come from, and where reports go.
 
 pub mod directory;
+pub mod http;
 pub mod metrics;
+pub mod mlflow;
+pub mod tracker;

@@ -4,14 +4,15 @@
 //! the state holds then; so promises join, and a sink that was away gets the latest only.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentError, Shared, report};
+use super::{AgentError, Shared, post, report};
 use crate::adapters::directory;
 use crate::compute;
-use crate::render;
+use crate::config::SinkPlan;
+use crate::render::{self, ReportInput};
 use crate::store::{Delivery, GroupId, StoreError};
 
 /// Shortest time between two reports, so that many small changes are delivered together.
@@ -20,9 +21,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Waiting times after failures: doubled from the first up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 
-/// The name of a directory sink in the state.
-pub(super) fn sink_name(folder: &Path) -> String {
-    format!("directory:{}", std::path::absolute(folder).unwrap_or_else(|_| folder.into()).display())
+/// The name of a sink in the state.
+pub(super) fn sink_name(sink: &SinkPlan) -> String {
+    match sink {
+        SinkPlan::Directory(folder) => {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+            format!("directory:{}", folder.display())
+        }
+        SinkPlan::Tracker(_) => "tracker".into(),
+    }
 }
 
 /// Delivers until the agent stops.
@@ -60,8 +67,8 @@ fn back_off(failures: u32) -> Duration {
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is of one lifetime only")]
 async fn all(shared: &Shared) -> Result<Option<u32>, AgentError> {
     shared.evaluator_tried().await;
-    let folders: BTreeMap<String, PathBuf> =
-        shared.plan.sinks.iter().map(|folder| (sink_name(folder), folder.clone())).collect();
+    let sinks: BTreeMap<String, &SinkPlan> =
+        shared.plan.sinks.iter().map(|sink| (sink_name(sink), sink)).collect();
     let mut failures: Option<u32> = None;
     for promises in group(shared.store.read(|tables| tables.promises()).await?) {
         if shared.stop.is_cancelled() {
@@ -69,50 +76,71 @@ async fn all(shared: &Shared) -> Result<Option<u32>, AgentError> {
         }
         let id = promises[0].group;
         let sources = shared.plan.sources.clone();
-        let input = shared.store.read(move |tables| report::input(tables, id, &sources)).await?;
-        let artifacts = compute::run(&shared.cancel, move |_| {
-            input
-                .map(|(folder, input)| Ok::<_, render::RenderError>((folder, render::artifacts(&input)?)))
-                .transpose()
-        });
-        let Some((folder, artifacts)) = artifacts.await?? else {
+        let Some((folder, input)) =
+            shared.store.read(move |tables| report::input(tables, id, &sources)).await?
+        else {
             continue;
         };
-        let artifacts = Arc::new(artifacts);
+        let input = Arc::new(input);
         for promise in promises {
-            let Some(sink) = folders.get(&promise.sink) else { continue };
-            let (to, artifacts) = (sink.join(&folder), Arc::clone(&artifacts));
-            let written = tokio::task::spawn_blocking(move || directory::write(&to, &artifacts));
-            let written = written.await.map_err(|error| AgentError::Panicked(error.to_string()))?;
-            if let Err(error) = settle(shared, promise, written, &sink.join(&folder)).await? {
-                failures = Some(failures.map_or(error, |least| least.min(error)));
+            let delivered = match sinks.get(&promise.sink) {
+                Some(SinkPlan::Directory(sink)) => {
+                    write(shared, &sink.join(&folder), Arc::clone(&input)).await?
+                }
+                Some(SinkPlan::Tracker(options)) => {
+                    post::group(shared, id, &folder, Arc::clone(&input), options).await?
+                }
+                None => continue,
+            };
+            if let Err(attempts) = settle(shared, promise, delivered).await? {
+                failures = Some(failures.map_or(attempts, |least| least.min(attempts)));
             }
         }
     }
     Ok(failures)
 }
 
-/// Notes what came of a delivery; the number of failures so far where it failed.
+/// Writes a report into a folder; an error is the folder's.
+async fn write(
+    shared: &Shared,
+    folder: &Path,
+    input: Arc<ReportInput>,
+) -> Result<Result<(), String>, AgentError> {
+    let artifacts = compute::run(&shared.cancel, move |_| render::artifacts(&input)).await??;
+    let to = folder.to_owned();
+    let written = tokio::task::spawn_blocking(move || directory::write(&to, &artifacts));
+    Ok(match written.await.map_err(|error| AgentError::Panicked(error.to_string()))? {
+        Ok(files) => {
+            if files > 0 {
+                tracing::info!(report = %folder.join("report.html").display(), "report is written");
+            }
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// Notes what came of a delivery; the number of failures before where it failed.
 async fn settle(
     shared: &Shared,
     promise: Delivery,
-    written: std::io::Result<usize>,
-    to: &Path,
+    delivered: Result<(), String>,
 ) -> Result<Result<(), u32>, StoreError> {
-    match written {
-        Ok(files) => {
-            if files > 0 {
-                tracing::info!(report = %to.join("report.html").display(), "report is written");
-            }
+    match delivered {
+        Ok(()) => {
             shared.store.write(move |tables| tables.settle(&promise)).await?;
             Ok(Ok(()))
         }
         Err(error) => {
             let failures = promise.attempts;
             if failures == 0 {
-                tracing::warn!(%error, "the report cannot be written; tried again later");
+                tracing::warn!(
+                    sink = promise.sink,
+                    error,
+                    "the report cannot be delivered; tried again later"
+                );
             }
-            shared.store.write(move |tables| tables.delivery_failed(&promise, &error.to_string())).await?;
+            shared.store.write(move |tables| tables.delivery_failed(&promise, &error)).await?;
             Ok(Err(failures))
         }
     }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Judge;
-use super::{AgentError, Event, Shared};
+use super::{AgentError, Event, Shared, tracked};
+use crate::adapters::tracker::TrackerError;
 use crate::checkpoint::FileIdentity;
-use crate::config::ModelPlan;
+use crate::config::{ModelPlan, SourcePlan};
 use crate::evaluate::protocol::{Model, Program};
 use crate::evaluate::{Evaluator, EvaluatorError, LoadedModel, Settings};
 use crate::store::{Evaluation, StoreError, ToEvaluate};
@@ -36,6 +37,17 @@ pub enum Availability {
         /// Why, in words for a person.
         reason: String,
     },
+}
+
+/// What keeps a checkpoint from being evaluated that is not its own fault.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A model that is loaded.
@@ -164,7 +176,7 @@ impl Stage<'_> {
             for checkpoint in batch {
                 match self.one(&checkpoint).await {
                     Ok(evaluation) => self.write(checkpoint, evaluation).await?,
-                    Err(error) if error.is_fatal() => {
+                    Err(Obstacle::Evaluator(error)) if error.is_fatal() => {
                         let id = checkpoint.id;
                         if self.shared.store.write(move |tables| tables.count_crash(id)).await? >= CRASHES {
                             let reason = format!("quarantined after {CRASHES} attempts: {error}");
@@ -173,6 +185,7 @@ impl Stage<'_> {
                         // It comes again as the first of the next batch.
                         break;
                     }
+                    Err(Obstacle::Store(error)) => return Err(error.into()),
                     Err(error) => {
                         tracing::warn!(%error, "losses and predictions cannot be evaluated at the moment");
                         return Ok(false);
@@ -182,16 +195,21 @@ impl Stage<'_> {
         }
     }
 
-    /// Evaluates one checkpoint. An error is about the evaluator; what is wrong with the checkpoint is an
+    /// Evaluates one checkpoint. An error is about the evaluator or the tracker; what is wrong with the checkpoint is an
     /// [`Evaluation::Failed`].
-    async fn one(&self, checkpoint: &ToEvaluate) -> Result<Evaluation, EvaluatorError> {
+    async fn one(&self, checkpoint: &ToEvaluate) -> Result<Evaluation, Obstacle> {
         let failed = |reason: &str| Ok(Evaluation::Failed { reason: reason.to_owned() });
-        let Some(source) = self.shared.plan.sources.iter().find(|source| source.name == checkpoint.source)
-        else {
-            return failed("its source is gone from the configuration");
+        let source = self.shared.plan.sources.iter().find(|source| source.name() == checkpoint.source);
+        let path = match source {
+            None => return failed("its source is gone from the configuration"),
+            Some(SourcePlan::Directory(plan)) => plan.root.join(&checkpoint.path),
+            Some(SourcePlan::Mlflow(plan)) => match self.fetch(&plan.name, &checkpoint.path).await? {
+                Ok(path) => path,
+                Err(reason) => return failed(&reason),
+            },
         };
-        let path = source.root.join(&checkpoint.path);
-        let as_it_was_read = || FileIdentity::of(&path).ok() == checkpoint.identity;
+        let ours = self.shared.trackers.contains_key(&checkpoint.source);
+        let as_it_was_read = || ours || FileIdentity::of(&path).ok() == checkpoint.identity;
         if !as_it_was_read() {
             return failed("the file was gone or changed before it could be evaluated");
         }
@@ -201,7 +219,29 @@ impl Stage<'_> {
                 Ok(Evaluation::Done { loss: evaluation.loss, predictions: evaluation.predictions })
             }
             Err(EvaluatorError::Failed { message }) => failed(&message),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A tracker's file in the spool, downloaded where it is no longer there; or why it cannot be had any more.
+    async fn fetch(&self, source: &str, path: &str) -> Result<Result<PathBuf, String>, Obstacle> {
+        let file = self.shared.spool(source).join(path);
+        if file.exists() {
+            return Ok(Ok(file));
+        }
+        let Some((key, below)) = path.split_once('/') else {
+            return Ok(Err("its run is not known".into()));
+        };
+        let (name, run) = (source.to_owned(), key.to_owned());
+        let row = self.shared.store.read(move |tables| tables.tracked_by_key(&name, &run)).await?;
+        let tracker = self.shared.trackers.get(source).cloned();
+        let (Some(row), Some(mut tracker)) = (row, tracker) else {
+            return Ok(Err("its run is not known".into()));
+        };
+        match tracked::spool(&mut tracker, &row.run, below, None, &file).await {
+            Ok(()) => Ok(Ok(file)),
+            Err(error) if error.is_transient() => Err(error.into()),
+            Err(error) => Ok(Err(format!("it cannot be downloaded any more: {error}"))),
         }
     }
 
@@ -216,6 +256,9 @@ impl Stage<'_> {
                 path,
                 "checkpoint cannot be evaluated; others like it are told in the report"
             );
+        }
+        if self.shared.trackers.contains_key(&checkpoint.source) {
+            self.shared.unspool(&checkpoint.source, &checkpoint.path).await;
         }
         let (model, rules) = (self.digest.clone(), Arc::clone(&self.shared.rules));
         let written = self.shared.store.write(move |tables| {

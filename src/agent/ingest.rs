@@ -1,7 +1,7 @@
 //! From files to rows: checkpoints are read, reduced, judged, and written, all of a batch in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -10,12 +10,12 @@ use super::judge::{Change, Judge};
 use crate::adapters::directory::{Found, Listing};
 use crate::adapters::metrics;
 use crate::alert::Alert;
-use crate::checkpoint::{CheckpointError, FileIdentity, Pattern, SketchParameters, Summary, summarize};
+use crate::checkpoint::{CheckpointError, SketchParameters, Summary, summarize};
 use crate::compute::{self, ComputeError};
 use crate::config::{DirectoryPlan, GroupBy, Place};
 use crate::detect;
 use crate::engine::Cancel;
-use crate::store::{FileRow, GroupId, NewCheckpoint, Run, RunId, Store, StoreError, Tables, Tail};
+use crate::store::{FileRow, GroupId, LossPoint, NewCheckpoint, Run, RunId, Store, StoreError, Tables, Tail};
 
 /// What ingestion needs to know beside the files.
 #[derive(Clone, Debug)]
@@ -76,10 +76,26 @@ pub struct Ingested {
     pub without_steps: BTreeSet<String>,
 }
 
-/// Metrics files that grew since they were read.
-#[derive(Clone, Debug, Default)]
-struct Metrics {
-    read: Vec<(Run, String, FileIdentity, metrics::Read)>,
+/// Where a batch comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The source's name.
+    pub name: String,
+    /// The folder below which its files are read.
+    pub root: PathBuf,
+    /// Whether a pattern of the user's tells steps: it stands above what files say of themselves.
+    pub told_by_pattern: bool,
+}
+
+/// Losses of a run that were logged since they were last read.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// The run.
+    pub run: Run,
+    /// (step, value), NaN for what is not finite.
+    pub losses: Vec<LossPoint>,
+    /// The file that they were read from, and how far.
+    pub tail: Option<(String, Tail)>,
 }
 
 /// Takes in a batch of files of a source, and the losses that were logged beside them. `last_chance` says which files
@@ -90,14 +106,13 @@ struct Metrics {
 pub async fn ingest(
     store: &Store,
     rules: &Arc<Rules>,
-    source: &DirectoryPlan,
+    origin: &Origin,
     batch: Vec<Found>,
     last_chance: &BTreeSet<String>,
-    listing: &Listing,
+    logged: Vec<Logged>,
     cancel: &Cancel,
 ) -> Result<Ingested, IngestError> {
-    let metrics = read_metrics(store, source, listing, cancel).await?;
-    let (root, sketch) = (source.root.clone(), rules.sketch);
+    let (root, sketch) = (origin.root.clone(), rules.sketch);
     let summaries = compute::read(cancel, move |cancel| -> Vec<(Found, Result<Summary, CheckpointError>)> {
         let summary = |found: Found| {
             let summary = summarize(&root.join(&found.path), &sketch, cancel);
@@ -106,17 +121,17 @@ pub async fn ingest(
         batch.into_par_iter().map(summary).collect()
     });
     let summaries = summaries.await?;
-    let (rules, last_chance, source) = (Arc::clone(rules), last_chance.clone(), source.clone());
+    let (rules, last_chance, origin) = (Arc::clone(rules), last_chance.clone(), origin.clone());
     let writing = store.write(move |tables| {
-        let mut writer = Writer { tables, rules: &rules, source: &source, ingested: Ingested::default() };
+        let mut writer = Writer { tables, rules: &rules, origin: &origin, ingested: Ingested::default() };
         let mut judge = Judge::new(tables, &rules.detectors);
-        for (run, path, identity, read) in &metrics.read {
-            writer.metrics(run, path, *identity, read)?;
+        for logged in &logged {
+            writer.losses(logged)?;
         }
         for (found, summary) in summaries {
             writer.file(found, summary, &last_chance, &mut judge)?;
         }
-        for (run, ..) in &metrics.read {
+        for Logged { run, .. } in &logged {
             let id = tables.run(run)?;
             if let Some(signature) = tables.last_signature(id)? {
                 judge.losses(id, &signature)?;
@@ -128,13 +143,16 @@ pub async fn ingest(
     Ok(writing.await?)
 }
 
-/// Reads on in the metrics files that have grown.
-async fn read_metrics(
+/// Reads on in the metrics files of a folder that have grown.
+///
+/// # Errors
+/// [`IngestError`]; a file that cannot be read is passed over.
+pub async fn read_metrics(
     store: &Store,
     source: &DirectoryPlan,
     listing: &Listing,
     cancel: &Cancel,
-) -> Result<Metrics, IngestError> {
+) -> Result<Vec<Logged>, IngestError> {
     let name = source.name.clone();
     let files: Vec<_> = listing
         .metrics
@@ -159,7 +177,10 @@ async fn read_metrics(
         grown
             .into_par_iter()
             .filter_map(|(run, path, identity, offset)| match metrics::read_on(&root.join(&path), offset) {
-                Ok(read) => Some((run, path, identity, read)),
+                Ok(metrics::Read { losses, offset }) => {
+                    let tail = Tail { device: identity.device, inode: identity.inode, offset };
+                    Some(Logged { run, losses, tail: Some((path, tail)) })
+                }
                 Err(error) => {
                     tracing::debug!(%error, path, "metrics cannot be read");
                     None
@@ -167,29 +188,25 @@ async fn read_metrics(
             })
             .collect()
     });
-    Ok(Metrics { read: read.await? })
+    Ok(read.await?)
 }
 
 /// Writes a batch inside its transaction.
 struct Writer<'t> {
     tables: &'t Tables<'t>,
     rules: &'t Rules,
-    source: &'t DirectoryPlan,
+    origin: &'t Origin,
     ingested: Ingested,
 }
 
 impl Writer<'_> {
-    fn metrics(
-        &self,
-        run: &Run,
-        path: &str,
-        identity: FileIdentity,
-        read: &metrics::Read,
-    ) -> Result<(), StoreError> {
-        let id = self.tables.run(run)?;
-        self.tables.put_losses(id, &read.losses)?;
-        let tail = Tail { device: identity.device, inode: identity.inode, offset: read.offset };
-        self.tables.put_tail(&self.source.name, path, tail)
+    fn losses(&self, logged: &Logged) -> Result<(), StoreError> {
+        let id = self.tables.run(&logged.run)?;
+        self.tables.put_losses(id, &logged.losses)?;
+        match &logged.tail {
+            Some((path, tail)) => self.tables.put_tail(&self.origin.name, path, *tail),
+            None => Ok(()),
+        }
     }
 
     fn file(
@@ -215,7 +232,7 @@ impl Writer<'_> {
             }
         };
         let row = FileRow { path: found.path.clone(), identity: found.identity, error, again };
-        self.tables.put_file(&self.source.name, &row)?;
+        self.tables.put_file(&self.origin.name, &row)?;
         self.ingested.files.push((found, outcome));
         Ok(())
     }
@@ -228,7 +245,7 @@ impl Writer<'_> {
         judge: &mut Judge<'_>,
     ) -> Result<(), StoreError> {
         let Place { experiment, run, .. } = &found.place;
-        let source = &self.source.name;
+        let source = &self.origin.name;
         let id = self.tables.run(&Run {
             source: source.clone(),
             experiment: experiment.clone(),
@@ -266,8 +283,7 @@ impl Writer<'_> {
     /// else the order of arrival.
     fn step(&mut self, run: RunId, found: &Found, summary: &Summary) -> Result<u64, StoreError> {
         let named = found.place.step;
-        let users_own = self.source.pattern != Pattern::default();
-        let told = if users_own { named.or(summary.step) } else { summary.step.or(named) };
+        let told = if self.origin.told_by_pattern { named.or(summary.step) } else { summary.step.or(named) };
         let whole = |epoch: f64| (epoch >= 0.0 && epoch.fract() == 0.0).then_some(epoch as u64);
         let epoch = || found.place.epoch.or(summary.epoch.and_then(whole));
         if let Some(step) = told.or_else(epoch) {

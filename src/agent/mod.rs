@@ -2,7 +2,7 @@
 //!
 //! | stage | takes | leaves |
 //! |---|---|---|
-//! | [`source`] | files that are new | checkpoints, alerts |
+//! | [`source`], `tracked` | files that are new, in folders and at trackers | checkpoints, alerts |
 //! | [`evaluation`] | checkpoints not evaluated yet | losses, predictions, alerts |
 //! | [`pipeline`] | groups in which something is new | analyses |
 //! | [`deliver`] | promises to sinks | reports |
@@ -16,13 +16,18 @@ pub mod deliver;
 pub mod evaluation;
 pub mod groups;
 pub mod ingest;
+mod intake;
 pub mod judge;
 pub mod members;
 pub mod pipeline;
+mod post;
 pub mod reconcile;
 pub mod report;
 pub mod source;
+mod tracked;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,10 +36,11 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapters::tracker::{Tracker, TrackerError};
 use crate::alert::{Alert, Severity};
 use crate::checkpoint::SketchParameters;
 use crate::compute::ComputeError;
-use crate::config::{GroupBy, Plan};
+use crate::config::{GroupBy, Plan, SourcePlan};
 use crate::engine::Cancel;
 use crate::render::RenderError;
 use crate::store::{GroupId, Store, StoreError};
@@ -60,6 +66,9 @@ pub enum AgentError {
     /// A report could not be made, by a bug.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// A tracker cannot be asked as it is configured.
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
     /// A stage panicked.
     #[error("a part of the agent failed by a bug in doodl3: {0}")]
     Panicked(String),
@@ -113,6 +122,8 @@ pub struct Shared {
     groups: Mutex<Groups>,
     /// Cancelled once it is known whether there is an evaluator.
     evaluator_tried: CancellationToken,
+    /// The trackers, by the names of their sources.
+    trackers: BTreeMap<String, Tracker>,
     evaluate: Bell,
     analyse: Bell,
     deliver: Bell,
@@ -151,16 +162,22 @@ impl Bell {
 }
 
 impl Shared {
-    fn new(plan: Plan, store: Store, live: bool) -> Self {
+    fn new(plan: Plan, store: Store, live: bool) -> Result<Self, AgentError> {
         let rules = Rules {
             group_by: plan.group_by,
             detectors: plan.detectors.clone(),
             sketch: SketchParameters::default(),
-            sinks: plan.sinks.iter().map(|path| deliver::sink_name(path)).collect(),
+            sinks: plan.sinks.iter().map(deliver::sink_name).collect(),
         };
+        let mut trackers = BTreeMap::new();
+        for source in &plan.sources {
+            if let Some(tracker) = Tracker::of(source)? {
+                trackers.insert(source.name().to_owned(), tracker);
+            }
+        }
         let groups = Mutex::new(Groups::new(plan.every));
         let sources = plan.sources.iter().map(|_| Bell::default()).collect();
-        Self {
+        Ok(Self {
             plan,
             store,
             rules: Arc::new(rules),
@@ -170,11 +187,31 @@ impl Shared {
             stop: CancellationToken::new(),
             groups,
             evaluator_tried: CancellationToken::new(),
+            trackers,
             evaluate: Bell::default(),
             analyse: Bell::default(),
             deliver: Bell::default(),
             sources,
             events: broadcast::Sender::new(1024),
+        })
+    }
+
+    /// The folder through which the files of a tracker go.
+    fn spool(&self, source: &str) -> PathBuf {
+        let name: String = source.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+        self.plan.state_dir.join("spool").join(name)
+    }
+
+    /// Removes a file of a tracker that nothing needs any more, and its folders where they are empty.
+    async fn unspool(&self, source: &str, path: &str) {
+        let root = self.spool(source);
+        let file = root.join(path);
+        // What is left behind is removed at the next start.
+        drop(tokio::fs::remove_file(&file).await);
+        for folder in file.ancestors().skip(1).take_while(|folder| *folder != root) {
+            if tokio::fs::remove_dir(folder).await.is_err() {
+                break;
+            }
         }
     }
 
@@ -305,11 +342,15 @@ impl Agent {
     /// # Errors
     /// [`AgentError`] when the state cannot be prepared.
     pub async fn start(plan: Plan, store: Store) -> Result<Self, AgentError> {
-        let shared = Arc::new(Shared::new(plan, store, true));
+        let shared = Arc::new(Shared::new(plan, store, true)?);
         shared.prepare().await?;
         let mut stages = JoinSet::new();
-        for index in 0..shared.plan.sources.len() {
-            stages.spawn(source::run(Arc::clone(&shared), index));
+        for (index, plan) in shared.plan.sources.iter().enumerate() {
+            let shared = Arc::clone(&shared);
+            match plan {
+                SourcePlan::Directory(plan) => stages.spawn(source::run(shared, index, plan.clone())),
+                SourcePlan::Mlflow(plan) => stages.spawn(tracked::run(shared, index, (**plan).clone())),
+            };
         }
         stages.spawn(evaluation::run(Arc::clone(&shared)));
         stages.spawn(pipeline::run(Arc::clone(&shared)));
@@ -382,8 +423,11 @@ pub struct Once(Shared);
 
 impl Once {
     /// Nothing done yet.
-    pub fn new(plan: Plan, store: Store) -> Self {
-        Self(Shared::new(plan, store, false))
+    ///
+    /// # Errors
+    /// [`AgentError`] when a tracker cannot be asked as it is configured.
+    pub fn new(plan: Plan, store: Store) -> Result<Self, AgentError> {
+        Ok(Self(Shared::new(plan, store, false)?))
     }
 
     /// What happens from now on. Events are lost on who does not keep up.
@@ -398,8 +442,11 @@ impl Once {
     pub async fn run(self) -> Result<(), AgentError> {
         let Self(shared) = self;
         shared.prepare().await?;
-        for index in 0..shared.plan.sources.len() {
-            source::once(&shared, index).await?;
+        for plan in &shared.plan.sources {
+            match plan {
+                SourcePlan::Directory(plan) => source::once(&shared, plan).await?,
+                SourcePlan::Mlflow(plan) => tracked::once(&shared, plan).await?,
+            }
         }
         evaluation::once(&shared).await?;
         pipeline::once(&shared).await?;

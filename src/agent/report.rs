@@ -1,7 +1,8 @@
 //! What a report tells, gathered from the state.
 
 use super::evaluation::Availability;
-use crate::config::DirectoryPlan;
+use crate::adapters::tracker::RunStatus;
+use crate::config::{Place, SourcePlan};
 use crate::render::{self, ReportInput, RunState, RunView, Series};
 use crate::store::{Analysed, CheckpointRow, Group, GroupId, StoreError, Tables};
 
@@ -18,7 +19,7 @@ const MOST_SKIPPED: usize = 50;
 pub fn input(
     tables: &Tables<'_>,
     id: GroupId,
-    sources: &[DirectoryPlan],
+    sources: &[SourcePlan],
 ) -> Result<Option<(String, ReportInput)>, StoreError> {
     let Some(group) = tables.groups()?.into_iter().find(|group| group.id == id) else {
         return Ok(None);
@@ -31,8 +32,10 @@ pub fn input(
         since: None,
     };
     let Analysed { name, result, since } = tables.last_analysis(id)?.unwrap_or_else(none_yet);
-    let runs =
-        rows.chunk_by(|a, b| a.run == b.run).map(|rows| run_view(tables, rows)).collect::<Result<_, _>>()?;
+    let runs = rows
+        .chunk_by(|a, b| a.run == b.run)
+        .map(|rows| run_view(tables, &group, rows))
+        .collect::<Result<_, _>>()?;
     let title = if group.run.is_empty() { &group.experiment } else { &group.run };
     let input = ReportInput {
         title: title.clone(),
@@ -70,13 +73,23 @@ fn damaged(error: serde_json::Error) -> StoreError {
     StoreError::Damaged { what: "note on the evaluator", reason: error.to_string() }
 }
 
-fn run_view(tables: &Tables<'_>, rows: &[CheckpointRow]) -> Result<RunView, StoreError> {
+/// Whether a run goes on, where its tracker tells.
+fn state(tables: &Tables<'_>, group: &Group, run: &str) -> Result<RunState, StoreError> {
+    let tracked = tables.tracked_by_name(&group.source, &group.experiment, run)?;
+    Ok(match tracked.map(|row| row.run.status) {
+        Some(RunStatus::Running) => RunState::Training,
+        Some(RunStatus::Ended) => RunState::Ended,
+        Some(RunStatus::Stale) | None => RunState::Unknown,
+    })
+}
+
+fn run_view(tables: &Tables<'_>, group: &Group, rows: &[CheckpointRow]) -> Result<RunView, StoreError> {
     let series = |value: fn(&CheckpointRow) -> Option<f64>| -> Series {
         rows.iter().filter_map(|row| Some((row.step, value(row)?))).collect()
     };
     Ok(RunView {
         run: rows[0].run.clone(),
-        state: RunState::Unknown,
+        state: state(tables, group, &rows[0].run)?,
         steps: rows.iter().map(|row| row.step).collect(),
         logged_losses: tables.losses(rows[0].run_id)?,
         evaluated_losses: series(|row| {
@@ -93,16 +106,20 @@ fn run_view(tables: &Tables<'_>, rows: &[CheckpointRow]) -> Result<RunView, Stor
 fn skipped(
     tables: &Tables<'_>,
     group: &Group,
-    sources: &[DirectoryPlan],
+    sources: &[SourcePlan],
 ) -> Result<Vec<(String, String)>, StoreError> {
-    let Some(source) = sources.iter().find(|source| source.name == group.source) else {
+    let Some(source) = sources.iter().find(|source| source.name() == group.source) else {
         return Ok(Vec::new());
     };
     let mut skipped: Vec<(String, String)> = tables
         .files(&group.source)?
         .into_iter()
+        .filter(|file| file.error.is_some())
         .filter_map(|file| {
-            let place = source.place(file.path.as_ref())?;
+            let place = match source {
+                SourcePlan::Directory(plan) => plan.place(file.path.as_ref())?,
+                SourcePlan::Mlflow(_) => tracked_place(tables, &group.source, &file.path)?,
+            };
             let ours =
                 place.experiment == group.experiment && (group.run.is_empty() || place.run == group.run);
             Some((file.path, file.error.filter(|_| ours)?))
@@ -114,6 +131,13 @@ fn skipped(
         skipped.push((format!("{more} more"), "left out as well".into()));
     }
     Ok(skipped)
+}
+
+/// The place of a tracker's file, whose path begins with its run's id.
+fn tracked_place(tables: &Tables<'_>, source: &str, path: &str) -> Option<Place> {
+    let (key, _) = path.split_once('/')?;
+    let row = tables.tracked_by_key(source, key).ok()??;
+    Some(Place { experiment: row.experiment, run: row.name, step: None, epoch: None })
 }
 
 fn not_available(rows: &[CheckpointRow], availability: &Availability) -> Vec<String> {

@@ -1,21 +1,17 @@
 //! The first stage: a directory is listed, and what is new in it is taken in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ingest::{Ingested, Outcome, ingest};
-use super::reconcile::{Patience, Setback, Waiting, reconcile};
-use super::{AgentError, Event, Shared};
+use super::ingest::{Origin, ingest, read_metrics};
+use super::intake::{Intake, batches};
+use super::reconcile::{Patience, Setback, reconcile};
+use super::{AgentError, Shared};
 use crate::adapters::directory::{Found, Listing, ScanError, Scanner};
-use crate::checkpoint::FileIdentity;
+use crate::checkpoint::{FileIdentity, Pattern};
 use crate::config::DirectoryPlan;
 use crate::watch::Watch;
-
-/// Most files in a batch: what is written in one transaction.
-const BATCH_FILES: usize = 64;
-/// Most bytes in a batch, so that an alert on a small model does not wait for many large ones.
-const BATCH_BYTES: u64 = 256 << 20;
 
 /// Shortest time from one listing to the next.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -24,26 +20,21 @@ const LISTING_SHARE: u32 = 10;
 
 /// A source as the agent knows it.
 struct Source<'s> {
-    shared: &'s Shared,
     plan: &'s DirectoryPlan,
+    origin: Origin,
+    intake: Intake<'s>,
     scanner: Scanner,
-    /// Files that were dealt with.
-    known: BTreeMap<String, FileIdentity>,
-    waiting: BTreeMap<String, Waiting>,
     /// Metrics files as they were read last.
     metrics: BTreeMap<(String, String), (String, FileIdentity)>,
-    /// What has been said, so that it is said once.
-    told: BTreeSet<String>,
     /// How long the last listing took.
     listing_took: Duration,
 }
 
 /// Watches a source until the agent stops.
-pub(super) async fn run(shared: Arc<Shared>, index: usize) -> Result<(), AgentError> {
-    let plan = &shared.plan.sources[index];
+pub(super) async fn run(shared: Arc<Shared>, index: usize, plan: DirectoryPlan) -> Result<(), AgentError> {
     let bell = &shared.sources[index];
     bell.work();
-    let mut source = Source::open(&shared, plan).await?;
+    let mut source = Source::open(&shared, &plan).await?;
     let mut watch = Watch::new(&plan.root);
     source.tell_polling(&watch);
     let mut woken = false;
@@ -79,11 +70,14 @@ pub(super) async fn run(shared: Arc<Shared>, index: usize) -> Result<(), AgentEr
 }
 
 /// Takes in all that is there now.
-pub(super) async fn once(shared: &Shared, index: usize) -> Result<(), AgentError> {
-    let mut source = Source::open(shared, &shared.plan.sources[index]).await?;
+pub(super) async fn once(shared: &Shared, plan: &DirectoryPlan) -> Result<(), AgentError> {
+    let mut source = Source::open(shared, plan).await?;
     while source.pass(Patience::NONE).await?.is_some() && !shared.stop.is_cancelled() {
-        let read_before =
-            source.waiting.values().all(|waiting| matches!(waiting.setback, Setback::Unreadable { .. }));
+        let read_before = source
+            .intake
+            .waiting
+            .values()
+            .all(|waiting| matches!(waiting.setback, Setback::Unreadable { .. }));
         if read_before {
             break;
         }
@@ -93,18 +87,16 @@ pub(super) async fn once(shared: &Shared, index: usize) -> Result<(), AgentError
 
 impl<'s> Source<'s> {
     async fn open(shared: &'s Shared, plan: &'s DirectoryPlan) -> Result<Self, AgentError> {
-        let name = plan.name.clone();
-        let files = shared.store.read(move |tables| tables.files(&name)).await?;
-        let known =
-            files.into_iter().filter(|file| !file.again).map(|file| (file.path, file.identity)).collect();
         Ok(Self {
-            shared,
             plan,
+            origin: Origin {
+                name: plan.name.clone(),
+                root: plan.root.clone(),
+                told_by_pattern: plan.pattern != Pattern::default(),
+            },
+            intake: Intake::open(shared, &plan.name).await?,
             scanner: Scanner::new(plan),
-            known,
-            waiting: BTreeMap::new(),
             metrics: BTreeMap::new(),
-            told: BTreeSet::new(),
             listing_took: Duration::ZERO,
         })
     }
@@ -115,24 +107,27 @@ impl<'s> Source<'s> {
         let Some(listing) = self.list().await? else {
             return Ok(None);
         };
-        let work = reconcile(&listing.found, &self.known, &self.waiting, patience, self.shared.now());
-        self.waiting = work.waiting;
+        let Self { intake, origin, plan, .. } = self;
+        let shared = intake.shared;
+        let work = reconcile(&listing.found, &intake.known, &intake.waiting, patience, shared.now());
+        intake.waiting = work.waiting;
         let mut again_in = work.again_in;
         let mut batches = batches(work.read);
         if batches.is_empty() && self.metrics != listing.metrics {
             batches.push(Vec::new());
         }
         for batch in batches {
-            if self.shared.stop.is_cancelled() {
+            if shared.stop.is_cancelled() {
                 return Ok(None);
             }
             let given_up = |found: &&Found| {
-                patience.broken_after.is_zero() || self.waiting[&found.path].setback == Setback::Incomplete
+                patience.broken_after.is_zero() || intake.waiting[&found.path].setback == Setback::Incomplete
             };
             let last_chance = batch.iter().filter(given_up).map(|found| found.path.clone()).collect();
-            let Shared { store, rules, cancel, .. } = self.shared;
-            let ingested = ingest(store, rules, self.plan, batch, &last_chance, &listing, cancel).await?;
-            if self.note(ingested) {
+            let Shared { store, rules, cancel, .. } = shared;
+            let logged = read_metrics(store, plan, &listing, cancel).await?;
+            let ingested = ingest(store, rules, origin, batch, &last_chance, logged, cancel).await?;
+            if intake.note(ingested) {
                 again_in = Some(Duration::ZERO);
             }
         }
@@ -153,16 +148,16 @@ impl<'s> Source<'s> {
         self.listing_took = took;
         match listing {
             Ok(listing) => {
-                self.told.remove(&self.plan.name);
+                self.intake.told.remove(&self.plan.name);
                 for (path, reason) in &listing.problems {
-                    if self.told.insert(format!("{path}: {reason}")) {
+                    if self.intake.first_time(format!("{path}: {reason}")) {
                         tracing::warn!(source = self.plan.name, reason, path, "cannot be read");
                     }
                 }
                 Ok(Some(listing))
             }
             Err(ScanError { path, source }) => {
-                if self.told.insert(self.plan.name.clone()) {
+                if self.intake.first_time(self.plan.name.clone()) {
                     let (source_name, path) = (&self.plan.name, path.display().to_string());
                     tracing::warn!(source = source_name, reason = %source, path, "the folder cannot be read; waiting for it");
                 }
@@ -171,94 +166,11 @@ impl<'s> Source<'s> {
         }
     }
 
-    /// Remembers what came of a batch, tells it, and wakes the next stages. Returns whether a file was put back and has
-    /// to be looked at again.
-    fn note(&mut self, ingested: Ingested) -> bool {
-        let now = self.shared.now().running;
-        let mut put_back = false;
-        let mut taken = 0;
-        for (Found { path, identity, .. }, outcome) in ingested.files {
-            match outcome {
-                Outcome::Taken => {
-                    taken += 1;
-                    self.waiting.remove(&path);
-                    self.known.insert(path, identity);
-                }
-                Outcome::Refused { reason, again } => {
-                    if self.told.insert(format!("{path}: {reason}")) {
-                        tracing::warn!(source = self.plan.name, reason, path, "file is left out");
-                    }
-                    if again {
-                        put_back = true;
-                        if let Some(waiting) = self.waiting.get_mut(&path) {
-                            waiting.setback = waiting.setback.unreadable_again(now);
-                        }
-                    } else {
-                        self.waiting.remove(&path);
-                        self.known.insert(path, identity);
-                    }
-                }
-                Outcome::Incomplete => {
-                    put_back = true;
-                    if let Some(waiting) = self.waiting.get_mut(&path) {
-                        waiting.setback = Setback::Incomplete;
-                    }
-                }
-                Outcome::Changed => {
-                    put_back = true;
-                    if let Some(waiting) = self.waiting.get_mut(&path) {
-                        waiting.since = now;
-                    }
-                }
-                Outcome::Gone | Outcome::Stopped => {
-                    self.waiting.remove(&path);
-                }
-            }
-        }
-        for run in ingested.without_steps {
-            if self.told.insert(format!("steps of {run}")) {
-                tracing::warn!(
-                    source = self.plan.name,
-                    run,
-                    "neither files nor names tell steps; counted by arrival"
-                );
-            }
-        }
-        if taken > 0 {
-            tracing::debug!(source = self.plan.name, checkpoints = taken, "checkpoints taken in");
-            self.shared.tell(Event::Taken { checkpoints: taken });
-        }
-        for (group, checkpoints) in ingested.groups {
-            self.shared.groups().mark(group, checkpoints, now);
-        }
-        self.shared.tell_alerts(ingested.alerts);
-        self.shared.evaluate.ring();
-        self.shared.analyse.ring();
-        put_back
-    }
-
     fn tell_polling(&mut self, watch: &Watch) {
         if let Some(reason) = watch.polling()
-            && self.told.insert(format!("polling {reason}"))
+            && self.intake.first_time(format!("polling {reason}"))
         {
             tracing::info!(source = self.plan.name, %reason, "the folder is listed every few seconds");
         }
     }
-}
-
-/// The files in batches of bounded number and size, in their order.
-fn batches(files: Vec<Found>) -> Vec<Vec<Found>> {
-    let mut batches: Vec<Vec<Found>> = Vec::new();
-    let mut bytes = 0;
-    for file in files {
-        bytes += file.identity.size;
-        match batches.last_mut() {
-            Some(batch) if batch.len() < BATCH_FILES && bytes <= BATCH_BYTES => batch.push(file),
-            _ => {
-                bytes = file.identity.size;
-                batches.push(vec![file]);
-            }
-        }
-    }
-    batches
 }

@@ -58,9 +58,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let mut plan = arguments.config.plan(&arguments.paths, arguments.output.as_deref())?;
     plan.sources = directory::runs_together(plan.sources);
-    let (sources, sinks) = (plan.sources.clone(), plan.sinks.clone());
+    let (sources, sinks) = (plan.sources.clone(), plan.report_folders());
     let store = Store::open_temporary().map_err(Failure::state)?;
-    let once = Once::new(plan, store.clone());
+    let once = Once::new(plan, store.clone()).map_err(Failure::unusable)?;
     let mut stop = Stop::listen()?;
     let progress = Progress::show(once.events(), None);
     tokio::select! {

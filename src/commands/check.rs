@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use doodl3::adapters::directory::{self, Scanner};
+use doodl3::adapters::mlflow::Mlflow;
+use doodl3::adapters::tracker::TrackerError;
 use doodl3::agent::evaluation;
-use doodl3::config::{DirectoryPlan, ModelPlan};
+use doodl3::config::{DirectoryPlan, MlflowPlan, ModelPlan, Plan, SinkPlan, SourcePlan};
 use doodl3::evaluate::{Evaluator, Settings};
 use doodl3::store::Store;
 
@@ -31,9 +33,19 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let plan = arguments.config.plan(&[], None)?;
     let mut lines = vec![Line { what: "configuration".into(), outcome: Ok("is valid".into()) }];
     if !arguments.offline {
-        lines.extend(plan.sources.iter().map(source));
+        for plan in &plan.sources {
+            lines.push(match plan {
+                SourcePlan::Directory(plan) => source(plan),
+                SourcePlan::Mlflow(plan) => mlflow(plan).await,
+            });
+        }
         lines.push(state(&plan.state_dir));
-        lines.extend(plan.sinks.iter().map(|path| sink(path)));
+        for sink in &plan.sinks {
+            match sink {
+                SinkPlan::Directory(path) => lines.push(folder(path)),
+                SinkPlan::Tracker(_) => lines.extend(trackers(&plan).await),
+            }
+        }
         lines.push(evaluator(plan.model.as_ref()).await);
     }
     let text: Vec<String> = lines
@@ -88,7 +100,64 @@ fn state(folder: &Path) -> Line {
     Line { what: "state".into(), outcome }
 }
 
-fn sink(path: &Path) -> Line {
+/// What an MLflow server lets us see.
+async fn mlflow(plan: &MlflowPlan) -> Line {
+    let asked = async { Mlflow::new(plan)?.reach().await };
+    let outcome = asked.await.map_err(|error| explained(&error)).and_then(|reach| {
+        if reach.experiments.is_empty() {
+            return Err(format!(
+                "MLflow {} answers at {}, but no experiment fits {} (hint: correct `experiments`, or check that this \
+                 user may read them)",
+                reach.version,
+                plan.url,
+                plan.experiments.join(", ")
+            ));
+        }
+        let names: Vec<&str> = reach.experiments.iter().take(3).map(String::as_str).collect();
+        let more = if reach.experiments.len() > names.len() { ", …" } else { "" };
+        let plainly = if reach.exposes_credentials {
+            "; WARNING: user and password travel unencrypted (hint: use https)"
+        } else {
+            ""
+        };
+        Ok(format!(
+            "MLflow {} at {} shows {} in {} ({}{more}){plainly}",
+            reach.version,
+            plan.url,
+            count(reach.runs, "run"),
+            count(reach.experiments.len(), "experiment"),
+            names.join(", ")
+        ))
+    });
+    Line { what: format!("source {}", plan.name), outcome }
+}
+
+/// Whether reports can be posted back: tried where nothing is left behind.
+async fn trackers(plan: &Plan) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for source in &plan.sources {
+        let SourcePlan::Mlflow(plan) = source else { continue };
+        let asked = async { Mlflow::new(plan)?.may_write().await };
+        let outcome = match asked.await {
+            Ok(Some(experiment)) => Ok(format!("may post to experiment {experiment}")),
+            Ok(None) => Ok("there is no run yet to which it could post".into()),
+            Err(error) => Err(explained(&error)),
+        };
+        lines.push(Line { what: format!("sink tracker, {}", plan.name), outcome });
+    }
+    if lines.is_empty() {
+        let outcome =
+            Err("no source is a tracker (hint: add an `mlflow` source, or remove this sink)".into());
+        lines.push(Line { what: "sink tracker".into(), outcome });
+    }
+    lines
+}
+
+fn explained(error: &TrackerError) -> String {
+    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error} (hint: {hint})"))
+}
+
+fn folder(path: &Path) -> Line {
     let outcome = directory::probe(path)
         .map(|()| "can be written".into())
         .map_err(|error| format!("{error} (hint: check its permissions, or name another folder)"));

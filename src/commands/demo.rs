@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .map_err(Failure::usage)?
         .validate(folder)
         .map_err(Failure::usage)?;
-    let (sources, sinks) = (plan.sources.clone(), plan.sinks.clone());
+    let (sources, sinks) = (plan.sources.clone(), plan.report_folders());
     let mut stop = Stop::listen()?;
     say(&format!(
         "Training {} small networks in {}, three of which go wrong, while the agent watches their folder.\n",

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use clap::ValueEnum;
 
 use doodl3::agent::report;
-use doodl3::config::DirectoryPlan;
+use doodl3::config::SourcePlan;
 use doodl3::render::{self, AnalysisDocument, ReportInput, RunView};
 use doodl3::store::{Analysed, Group, Store};
 
@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// The reports on all groups of a state.
-pub(super) async fn reports(store: &Store, sources: Vec<DirectoryPlan>) -> Result<Vec<Report>, Failure> {
+pub(super) async fn reports(store: &Store, sources: Vec<SourcePlan>) -> Result<Vec<Report>, Failure> {
     let reports = store.read(move |tables| {
         let mut reports = Vec::new();
         for group in tables.groups()? {

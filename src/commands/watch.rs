@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use doodl3::agent::Agent;
+use doodl3::config::SourcePlan;
 use doodl3::store::Store;
 
 use super::{ConfigArguments, Failure};
@@ -27,7 +28,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let store = Store::open(&plan.state_dir).map_err(Failure::state)?;
     for source in &plan.sources {
-        tracing::info!(source = source.name, path = %source.root.display(), "watching");
+        match source {
+            SourcePlan::Directory(plan) => {
+                tracing::info!(source = plan.name, path = %plan.root.display(), "watching");
+            }
+            SourcePlan::Mlflow(plan) => tracing::info!(source = plan.name, url = %plan.url, "watching"),
+        }
     }
     let mut agent = Agent::start(plan, store).await.map_err(Failure::unusable)?;
     tokio::select! {

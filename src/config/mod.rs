@@ -5,12 +5,16 @@
 
 mod environment;
 mod load;
+mod trackers;
 mod validate;
 
-pub use environment::{EVALUATOR, LOG, LOG_FORMAT, NO_COLOR};
+pub use environment::{EVALUATOR, Environment, LOG, LOG_FORMAT, NO_COLOR};
 pub use load::{LoadError, load, parse, to_yaml};
+pub use trackers::{Credentials, MlflowPlan, MlflowSource, PostTo, Secret, Tls, TrackerSink};
 pub(crate) use validate::folder_name;
-pub use validate::{DirectoryPlan, GroupBy, ModelPlan, Place, Plan, Problem, ValidateError};
+pub use validate::{
+    DirectoryPlan, GroupBy, ModelPlan, Place, Plan, Problem, SinkPlan, SourcePlan, ValidateError,
+};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -73,6 +77,8 @@ impl Default for Config {
 pub enum Source {
     /// A folder into which trainers write.
     Directory(DirectorySource),
+    /// An MLflow tracking server.
+    Mlflow(MlflowSource),
 }
 
 /// A folder into which trainers write.
@@ -190,6 +196,8 @@ impl Default for Analysis {
 pub enum Sink {
     /// A folder that gets one folder for each experiment.
     Directory(DirectorySink),
+    /// Back to the tracker from which the runs came.
+    Tracker(TrackerSink),
 }
 
 /// A folder that gets one folder for each experiment, with `report.html` and its companions.
@@ -241,8 +249,8 @@ sinks: []
         assert_eq!(config.analysis.lag, LagChoice::Steps(50));
         assert_eq!(parse(&to_yaml(&config).unwrap(), "again").unwrap(), config);
         let plan = config.validate(std::path::Path::new("/base")).unwrap();
-        assert_eq!(plan.sources[0].root, std::path::Path::new("/base/x"));
-        assert_eq!(plan.sources[0].settle, Duration::from_millis(500));
+        assert_eq!(plan.directories().next().unwrap().root, std::path::Path::new("/base/x"));
+        assert_eq!(plan.directories().next().unwrap().settle, Duration::from_millis(500));
         assert!(plan.model.is_some() && plan.sinks.is_empty() && !plan.detectors.loss_spike.enabled);
     }
 
@@ -284,13 +292,13 @@ sinks: []
           |                                  ^ failed to parse input in the "friendly" duration format: expected to find unit designator suffix (e.g., `years` or `secs`) after parsing integer
         "#);
         insta::assert_snapshot!(message("version: 1\nsources:\n  - folder: {path: x}\n"), @r#"
-        doodl3.yaml: line 3 column 5: unknown variant `folder`, expected one of directory
+        doodl3.yaml: line 3 column 5: unknown variant `folder`, expected one of directory, mlflow
          --> doodl3.yaml:3:5
           |
         1 | version: 1
         2 | sources:
         3 |   - folder: {path: x}
-          |     ^ unknown variant `folder`, expected one of directory
+          |     ^ unknown variant `folder`, expected one of directory, mlflow
         "#);
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::environment::Environment;
+use super::trackers::{MlflowPlan, TrackerSink};
 use super::{Config, DirectorySource, Model, Sink, Source, VERSION};
 use crate::checkpoint::Pattern;
 use crate::detect;
@@ -31,8 +33,8 @@ pub enum GroupBy {
 pub struct Plan {
     /// Folder of the agent's state.
     pub state_dir: PathBuf,
-    /// The directory sources, with unique names.
-    pub sources: Vec<DirectoryPlan>,
+    /// The sources, with unique names.
+    pub sources: Vec<SourcePlan>,
     /// How to evaluate, where a model is configured.
     pub model: Option<ModelPlan>,
     /// Which runs are analysed together.
@@ -43,8 +45,55 @@ pub struct Plan {
     pub parameters: Parameters,
     /// The detectors' settings.
     pub detectors: detect::Settings,
+    /// Where reports go.
+    pub sinks: Vec<SinkPlan>,
+}
+
+impl Plan {
     /// The folders that get reports.
-    pub sinks: Vec<PathBuf>,
+    pub fn report_folders(&self) -> Vec<PathBuf> {
+        let folder = |sink: &SinkPlan| match sink {
+            SinkPlan::Directory(folder) => Some(folder.clone()),
+            SinkPlan::Tracker(_) => None,
+        };
+        self.sinks.iter().filter_map(folder).collect()
+    }
+
+    /// The sources that are directories.
+    pub fn directories(&self) -> impl Iterator<Item = &DirectoryPlan> {
+        self.sources.iter().filter_map(|source| match source {
+            SourcePlan::Directory(plan) => Some(plan),
+            SourcePlan::Mlflow(_) => None,
+        })
+    }
+}
+
+/// A source that has been checked.
+#[derive(Clone, Debug)]
+pub enum SourcePlan {
+    /// A folder.
+    Directory(DirectoryPlan),
+    /// An MLflow server.
+    Mlflow(Box<MlflowPlan>),
+}
+
+impl SourcePlan {
+    /// Its name, unique among the sources.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Directory(plan) => &plan.name,
+            Self::Mlflow(plan) => &plan.name,
+        }
+    }
+}
+
+/// A sink that has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkPlan {
+    /// A folder.
+    Directory(PathBuf),
+    /// The trackers from which runs came.
+    Tracker(TrackerSink),
 }
 
 /// A directory source that has been checked.
@@ -136,6 +185,11 @@ impl Config {
     /// # Errors
     /// [`ValidateError`] lists everything that is wrong, not the first thing only.
     pub fn validate(&self, base: &Path) -> Result<Plan, ValidateError> {
+        self.validate_in(base, &Environment::of_process())
+    }
+
+    /// Checks the configuration in an environment.
+    pub(super) fn validate_in(&self, base: &Path, environment: &Environment) -> Result<Plan, ValidateError> {
         let mut problems = Problems::default();
         if self.version != VERSION {
             problems.add(
@@ -156,8 +210,17 @@ impl Config {
             .sources
             .iter()
             .enumerate()
-            .map(|(index, Source::Directory(source))| {
-                directory(source, &format!("sources[{index}].directory"), base, &mut names, &mut problems)
+            .filter_map(|(index, source)| match source {
+                Source::Directory(source) => {
+                    let place = format!("sources[{index}].directory");
+                    let plan = directory(source, &place, base, &mut names, &mut problems);
+                    Some(SourcePlan::Directory(plan))
+                }
+                Source::Mlflow(source) => {
+                    let place = format!("sources[{index}].mlflow");
+                    let plan = source.plan(&place, base, environment, &mut names, &mut problems);
+                    plan.map(|plan| SourcePlan::Mlflow(Box::new(plan)))
+                }
             })
             .collect();
         let model = self.model.as_ref().and_then(|model| evaluation(model, base, &mut problems));
@@ -169,7 +232,14 @@ impl Config {
                 "correct the number, or switch the detector off with `enabled: false`",
             );
         }
-        let sinks = self.sinks.iter().map(|Sink::Directory(sink)| base.join(&sink.path)).collect();
+        let sinks = self
+            .sinks
+            .iter()
+            .map(|sink| match sink {
+                Sink::Directory(sink) => SinkPlan::Directory(base.join(&sink.path)),
+                Sink::Tracker(sink) => SinkPlan::Tracker(sink.clone()),
+            })
+            .collect();
         if !problems.0.is_empty() {
             return Err(ValidateError { problems: problems.0 });
         }
@@ -269,10 +339,10 @@ impl Config {
 const MOST_ADAPTIVE_SUBDIVISIONS: u32 = 40;
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, place: &str, what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn add(&mut self, place: &str, what: impl Into<String>, hint: impl Into<String>) {
         self.0.push(Problem { place: place.into(), what: what.into(), hint: hint.into() });
     }
 }
@@ -300,27 +370,31 @@ fn directory(
             "write a duration such as `30s`",
         );
     }
-    let pattern = source.pattern.as_deref().map_or_else(
-        || Ok(Pattern::default()),
-        |text| {
-            text.parse::<Pattern>().inspect_err(|error| {
-                problems.add(
-                    &format!("{place}.pattern"),
-                    error.to_string(),
-                    "write a path with `{step}`, and with `{run}` or `{experiment}` for folders, \
-                     such as `{run}/step-{step}.safetensors`",
-                );
-            })
-        },
-    );
+    let pattern = pattern(source.pattern.as_deref(), place, problems);
     DirectoryPlan {
         name,
         root,
         only: Vec::new(),
-        pattern: pattern.unwrap_or_default(),
+        pattern,
         settle: source.settle,
         rescan_every: source.rescan_every,
     }
+}
+
+/// A pattern of paths; the default where none is written.
+pub(super) fn pattern(text: Option<&str>, place: &str, problems: &mut Problems) -> Pattern {
+    let Some(text) = text else {
+        return Pattern::default();
+    };
+    let parsed = text.parse::<Pattern>().inspect_err(|error| {
+        problems.add(
+            &format!("{place}.pattern"),
+            error.to_string(),
+            "write a path with `{step}`, and with `{run}` or `{experiment}` for folders, such as \
+             `{run}/step-{step}.safetensors`",
+        );
+    });
+    parsed.unwrap_or_default()
 }
 
 fn evaluation(model: &Model, base: &Path, problems: &mut Problems) -> Option<ModelPlan> {

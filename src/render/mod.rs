@@ -13,6 +13,7 @@ mod glyph;
 mod labels;
 mod layers;
 mod morse_graph;
+mod note;
 mod outcomes;
 mod palette;
 mod panel;
@@ -29,6 +30,7 @@ mod verdict;
 mod words;
 
 pub use document::{AnalysisDocument, SCHEMA};
+pub use note::{RunTags, note, tags};
 pub use summary::summary;
 
 use self::reading::Reading;
@@ -60,6 +62,19 @@ pub struct ReportInput {
     pub not_available: Vec<String>,
     /// Name and version of each program that took part, such as (`doodl3`, `0.1.0`).
     pub versions: Vec<(String, String)>,
+}
+
+impl ReportInput {
+    /// The report on one of the runs: its own course and alerts, in the picture that all runs of the group make.
+    #[must_use]
+    pub fn of_run(&self, run: &str) -> Self {
+        Self {
+            title: run.to_owned(),
+            runs: self.runs.iter().filter(|view| view.run == run).cloned().collect(),
+            alerts: self.alerts.iter().filter(|alert| alert.run == run).cloned().collect(),
+            ..self.clone()
+        }
+    }
 }
 
 /// The key of a group of runs that are analysed together.

@@ -16,12 +16,14 @@ mod lock;
 mod migrations;
 mod monitors;
 mod runs;
+mod tracked;
 
 pub use analyses::{Analysed, Delivery};
 pub use checkpoints::{CheckpointId, CheckpointRow, Evaluation, NewCheckpoint, ToEvaluate};
 pub use export::Export;
 pub use monitors::{LossPoint, Tail};
 pub use runs::{FileRow, Group, GroupId, Run, RunId};
+pub use tracked::{Posted, TrackedRow};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

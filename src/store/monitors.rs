@@ -78,6 +78,13 @@ impl Tables<'_> {
         )
     }
 
+    /// The last step at which a run logged a loss.
+    pub fn last_loss(&self, run: RunId) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT max(step) FROM losses WHERE run_id = ?1";
+        let last: Option<i64> = self.connection.prepare_cached(sql)?.query_row([run.0], |row| row.get(0))?;
+        Ok(last.map(|step| step as u64))
+    }
+
     /// Whether a run logs losses.
     pub fn logs_losses(&self, run: RunId) -> Result<bool, StoreError> {
         Ok(self

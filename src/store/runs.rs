@@ -115,7 +115,8 @@ impl Tables<'_> {
     pub fn forget_all_that_was_read(&self) -> Result<(), StoreError> {
         self.connection.execute_batch(
             "DELETE FROM files; DELETE FROM tails; DELETE FROM losses; DELETE FROM checkpoints; DELETE FROM layouts;
-            DELETE FROM monitors; DELETE FROM alerts; DELETE FROM analyses; DELETE FROM outbox;",
+            DELETE FROM monitors; DELETE FROM alerts; DELETE FROM analyses; DELETE FROM outbox;
+            UPDATE tracked SET seen = NULL;",
         )?;
         Ok(())
     }

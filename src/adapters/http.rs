@@ -1,0 +1,636 @@
+//! HTTP as trackers are asked: one client for each, with its address, its credentials, its pace and its patience.
+//!
+//! Credentials go to the tracker's own origin only. A request that may be sent again is tried a few times, with growing
+//! pauses or those that the server asks for; what lasts longer is left to the caller, who waits and keeps what it has.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use futures_util::{StreamExt, TryStreamExt};
+use reqwest::header::{self, HeaderMap};
+use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::config::{Credentials, Tls};
+
+/// Longest time until a connection stands.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest time without a byte of an answer.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Attempts after the first, at a request that may be sent again.
+const AGAIN: usize = 3;
+/// The first pause; each later one is twice as long.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Pauses longer than this that a server asks for are left to the caller.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Characters of a server's message that are shown.
+const MESSAGE: usize = 300;
+/// Bytes of an answer that is not a file.
+const ANSWER: usize = 256 << 20;
+
+/// Why a tracker's answer could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The client cannot be made as it is configured.
+    #[error("{what}: {}", path.display())]
+    Setup {
+        /// What is wrong.
+        what: String,
+        /// The file that is wrong.
+        path: std::path::PathBuf,
+    },
+    /// No answer came, or it broke off.
+    #[error("no answer from {host} ({what}): {reason}")]
+    Unreachable {
+        /// The request, such as `POST runs/search`.
+        what: String,
+        /// The server's host.
+        host: String,
+        /// What failed, in the innermost words that there are.
+        reason: String,
+        /// Whether the request was never sent.
+        unsent: bool,
+    },
+    /// The server said no.
+    #[error("{what} was answered with {}{}", status.as_u16(), said(code.as_deref(), message))]
+    Refused {
+        /// The request.
+        what: String,
+        /// The status.
+        status: StatusCode,
+        /// MLflow's `error_code`, where there is one.
+        code: Option<String>,
+        /// What the server says, cut.
+        message: String,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is not what the interface promises.
+    #[error("the answer to {what} is not understood: {reason}")]
+    Strange {
+        /// The request.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be written here.
+    #[error("{source}: {}", path.display())]
+    Disk {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+fn said(code: Option<&str>, message: &str) -> String {
+    match (code, message) {
+        (Some(code), "") => format!(" ({code})"),
+        (Some(code), message) => format!(" ({code}): {message}"),
+        (None, "") => String::new(),
+        (None, message) => format!(": {message}"),
+    }
+}
+
+impl HttpError {
+    /// Whether waiting may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, code, .. } => {
+                // A feature that is off answers 500 too, for ever.
+                matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
+                    && code.as_deref() != Some("FEATURE_DISABLED")
+            }
+            Self::Strange { .. } => true,
+            Self::Setup { .. } | Self::Disk { .. } => false,
+        }
+    }
+
+    /// The status with which the server said no.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+
+    /// Whether the server says that what was asked for is not there.
+    pub fn is_missing(&self) -> bool {
+        self.status() == Some(404)
+    }
+
+    /// How long the server asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// What to do, where there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { .. } => {
+                Some("check the address, and that the server runs and can be reached from here")
+            }
+            Self::Refused { status, message, .. } => match status.as_u16() {
+                401 => Some("check user and password, or the token"),
+                403 if message.contains("Invalid Host header") => Some(
+                    "start the server with --allowed-hosts naming the host in the address, or use an address that it knows",
+                ),
+                403 => Some("give this user the right to do it (EDIT on the experiment to post to it)"),
+                404 => Some("check the address and its path; the server may be too old"),
+                429 => Some("lower `requests_per_second`"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Whether a request may be sent a second time although the first may have been carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It may: carried out twice it leaves the same.
+    Freely,
+    /// It must not: only when it was surely not carried out.
+    IfNotDone,
+}
+
+/// A path as it is written in an address: each of its names encoded.
+pub fn encode(path: &str) -> String {
+    let mut url = Url::parse("http://host/").expect("it is an address");
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path.split('/').filter(|name| !name.is_empty()));
+    }
+    // A plus is a plus in a path, but some servers take it for a space.
+    url.path().trim_start_matches('/').replace('+', "%2B")
+}
+
+/// A tracker's address, and how it is asked. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    credentials: Credentials,
+    pace: Arc<Pace>,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy, Debug)]
+enum Body<'b, B> {
+    None,
+    Json(&'b B),
+    Bytes(&'b [u8], &'static str),
+}
+
+/// What is known of a file that was downloaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Downloaded {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was written, in seconds since 1970, where the server tells.
+    pub modified: Option<i64>,
+}
+
+/// Spreads requests in time: on average so many in a second, a second's worth at once.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(per_second: f64) -> Self {
+        Self { interval: Duration::from_secs_f64(1.0 / per_second), next: Mutex::new(Instant::now()) }
+    }
+
+    async fn wait(&self) {
+        let slot = {
+            let mut next = self.next.lock().await;
+            let slot = Self::slot(*next, Instant::now());
+            *next = slot + self.interval;
+            slot
+        };
+        tokio::time::sleep_until(slot).await;
+    }
+
+    /// When a request may go: at its turn, of which a second's worth is saved up while nothing is asked.
+    fn slot(next: Instant, now: Instant) -> Instant {
+        next.max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now))
+    }
+}
+
+impl Client {
+    /// A client of the server at `base`, whose path ends with `/`. `headers` go with every request.
+    ///
+    /// # Errors
+    /// [`HttpError::Setup`] when a certificate cannot be read.
+    pub fn new(
+        base: Url,
+        credentials: Credentials,
+        tls: &Tls,
+        headers: HeaderMap,
+        per_second: f64,
+    ) -> Result<Self, HttpError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("doodl3/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::limited(5))
+            .tls_danger_accept_invalid_certs(tls.insecure);
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| HttpError::Disk { path: path.into(), source });
+        let wrong = |what: &str, path: &Path, error: &reqwest::Error| HttpError::Setup {
+            what: format!("{what}: {}", innermost(error)),
+            path: path.into(),
+        };
+        if let Some(path) = &tls.certificates {
+            let certificates = Certificate::from_pem_bundle(&read(path)?)
+                .map_err(|error| wrong("no certificates can be read", path, &error))?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(path) = &tls.client_certificate {
+            let identity = Identity::from_pem(&read(path)?)
+                .map_err(|error| wrong("no certificate with its key can be read", path, &error))?;
+            builder = builder.identity(identity);
+        }
+        let http = builder.build().map_err(|error| HttpError::Setup {
+            what: format!("the client cannot be made: {}", innermost(&error)),
+            path: tls.certificates.clone().unwrap_or_default(),
+        })?;
+        Ok(Self { http, base, credentials, pace: Arc::new(Pace::new(per_second)) })
+    }
+
+    /// The server's address.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The host and the port, for messages.
+    pub fn host(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Whether credentials are sent where others can read them.
+    pub fn exposes_credentials(&self) -> bool {
+        let loopback = match self.base.host_str().unwrap_or_default() {
+            "localhost" | "[::1]" => true,
+            host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+        };
+        self.base.scheme() == "http" && !loopback && !matches!(self.credentials, Credentials::None)
+    }
+
+    /// Asks for JSON.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &(impl Serialize + Sync + ?Sized),
+    ) -> Result<T, HttpError> {
+        let what = format!("GET {path}");
+        let url = self.url(path, query, &what)?;
+        let response = self.send::<()>(Method::GET, url, Body::None, Repeat::Freely, &what).await?;
+        json(response, &what).await
+    }
+
+    /// Asks for text.
+    pub async fn text(&self, path: &str) -> Result<String, HttpError> {
+        let what = format!("GET {path}");
+        let url = self.url(path, &(), &what)?;
+        let response = self.send::<()>(Method::GET, url, Body::None, Repeat::Freely, &what).await?;
+        response.text().await.map_err(|error| self.unreachable(&what, &error))
+    }
+
+    /// Sends JSON, and gets JSON.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        repeat: Repeat,
+    ) -> Result<T, HttpError> {
+        let what = format!("POST {path}");
+        let url = self.url(path, &(), &what)?;
+        let response = self.send(Method::POST, url, Body::Json(body), repeat, &what).await?;
+        json(response, &what).await
+    }
+
+    /// Puts or posts a whole file; carried out twice it leaves the same.
+    pub async fn upload(
+        &self,
+        method: Method,
+        path: &str,
+        query: &(impl Serialize + Sync + ?Sized),
+        bytes: &[u8],
+        media_type: &'static str,
+    ) -> Result<(), HttpError> {
+        let what = format!("{method} {path}");
+        let url = self.url(path, query, &what)?;
+        self.send::<()>(method, url, Body::Bytes(bytes, media_type), Repeat::Freely, &what).await?;
+        Ok(())
+    }
+
+    /// Downloads a file into `to`, of which no more than a piece is ever in memory. A transfer that breaks off is taken
+    /// up where it broke off, as long as the file there is the same. `size` is what was announced, if anything was.
+    pub async fn download(
+        &self,
+        path: &str,
+        query: &(impl Serialize + Sync + ?Sized),
+        to: &Path,
+        size: Option<u64>,
+    ) -> Result<Downloaded, HttpError> {
+        let what = format!("GET {path}");
+        let url = self.url(path, query, &what)?;
+        let disk = |source| HttpError::Disk { path: to.into(), source };
+        let file = tokio::fs::File::create(to).await.map_err(disk)?;
+        let mut transfer = Transfer { file, done: 0, tag: None, total: size, modified: None };
+        let mut broken = 0;
+        loop {
+            let response = self.ask_on(&url, &transfer, &what).await?;
+            match transfer.take(response, &what, self, to).await {
+                Ok(()) => break,
+                Err(error) if error.is_transient() && broken < AGAIN => broken += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        transfer.file.flush().await.map_err(disk)?;
+        if let Some(seconds) = transfer.modified {
+            let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64);
+            let file = transfer.file.into_std().await;
+            file.set_modified(time).map_err(disk)?;
+        }
+        Ok(Downloaded { bytes: transfer.done, modified: transfer.modified })
+    }
+
+    /// What the server says of a file without sending it: a tag that changes with its content, and its size.
+    pub async fn tag(
+        &self,
+        path: &str,
+        query: &(impl Serialize + Sync + ?Sized),
+    ) -> Result<Option<String>, HttpError> {
+        let what = format!("GET {path}");
+        let url = self.url(path, query, &what)?;
+        let first = |request: RequestBuilder| request.header(header::RANGE, "bytes=0-0");
+        let response =
+            self.attempts::<()>(Method::GET, &url, Body::None, Repeat::Freely, &what, first).await?;
+        let headers = response.headers();
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(text(header::ETAG).or_else(|| text(header::LAST_MODIFIED)))
+    }
+
+    async fn ask_on(&self, url: &Url, transfer: &Transfer, what: &str) -> Result<Response, HttpError> {
+        let from = |mut request: RequestBuilder| {
+            if transfer.done > 0 {
+                request = request.header(header::RANGE, format!("bytes={}-", transfer.done));
+                if let Some(tag) = &transfer.tag {
+                    request = request.header(header::IF_RANGE, tag);
+                }
+            }
+            request
+        };
+        self.attempts::<()>(Method::GET, url, Body::None, Repeat::Freely, what, from).await
+    }
+
+    /// `path` below the server's address, or an address of its own.
+    fn url(&self, path: &str, query: &(impl Serialize + ?Sized), what: &str) -> Result<Url, HttpError> {
+        let strange = |reason: String| HttpError::Strange { what: what.into(), reason };
+        let url = self.base.join(path).map_err(|error| strange(error.to_string()))?;
+        // reqwest knows how to write a query; the request itself is made later, as often as needed.
+        let request = self.http.get(url).query(query).build().map_err(|error| strange(innermost(&error)))?;
+        Ok(request.url().clone())
+    }
+
+    async fn send<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Body<'_, B>,
+        repeat: Repeat,
+        what: &str,
+    ) -> Result<Response, HttpError> {
+        self.attempts(method, &url, body, repeat, what, |request| request).await
+    }
+
+    /// Tries a request as often as it may be tried.
+    async fn attempts<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Body<'_, B>,
+        repeat: Repeat,
+        what: &str,
+        dress: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, HttpError> {
+        let attempt = || async {
+            self.pace.wait().await;
+            let mut request = self.http.request(method.clone(), url.clone());
+            if url.origin() == self.base.origin() {
+                request = match &self.credentials {
+                    Credentials::None => request,
+                    Credentials::Basic { username, password } => {
+                        request.basic_auth(username, Some(password.expose_secret()))
+                    }
+                    Credentials::Bearer(token) => request.bearer_auth(token.expose_secret()),
+                };
+            }
+            request = match body {
+                Body::None => request,
+                Body::Json(value) => request.json(value),
+                Body::Bytes(bytes, media_type) => {
+                    request.header(header::CONTENT_TYPE, media_type).body(bytes.to_vec())
+                }
+            };
+            let response = dress(request).send().await.map_err(|error| self.unreachable(what, &error))?;
+            if response.status().is_success() { Ok(response) } else { Err(refused(response, what).await) }
+        };
+        let may_repeat = |error: &HttpError| {
+            let surely_not_done = match error {
+                HttpError::Unreachable { unsent, .. } => *unsent,
+                HttpError::Refused { status, .. } => matches!(status.as_u16(), 408 | 429),
+                _ => false,
+            };
+            let bearable = error.retry_after().is_none_or(|pause| pause <= LONGEST_PAUSE);
+            error.is_transient() && bearable && (repeat == Repeat::Freely || surely_not_done)
+        };
+        attempt
+            .retry(ExponentialBuilder::default().with_min_delay(PAUSE).with_max_times(AGAIN).with_jitter())
+            .when(may_repeat)
+            .adjust(|error, pause| pause.map(|pause| error.retry_after().unwrap_or(pause)))
+            .notify(|error, pause| tracing::debug!(%error, ?pause, "asked again"))
+            .await
+    }
+
+    fn unreachable(&self, what: &str, error: &reqwest::Error) -> HttpError {
+        HttpError::Unreachable {
+            what: what.into(),
+            host: self.host(),
+            reason: innermost(error),
+            unsent: error.is_connect() || error.is_builder(),
+        }
+    }
+}
+
+/// A download under way.
+struct Transfer {
+    file: tokio::fs::File,
+    done: u64,
+    tag: Option<String>,
+    total: Option<u64>,
+    modified: Option<i64>,
+}
+
+impl Transfer {
+    /// Takes an answer to its end.
+    async fn take(
+        &mut self,
+        response: Response,
+        what: &str,
+        client: &Client,
+        to: &Path,
+    ) -> Result<(), HttpError> {
+        use tokio::io::AsyncSeekExt;
+        let disk = |source| HttpError::Disk { path: to.into(), source };
+        if self.done > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+            // The server sends all of it again, because it knows no ranges or the file has changed.
+            self.file.set_len(0).await.map_err(disk)?;
+            self.file.rewind().await.map_err(disk)?;
+            (self.done, self.tag) = (0, None);
+        }
+        let headers = response.headers();
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        self.tag = text(header::ETAG).map(str::to_owned);
+        self.modified = text(header::LAST_MODIFIED).and_then(seconds);
+        let announced = response.content_length().map(|length| self.done + length);
+        let mut pieces = response.bytes_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| client.unreachable(what, &error))?;
+            self.file.write_all(&piece).await.map_err(disk)?;
+            self.done += piece.len() as u64;
+        }
+        match announced.or(self.total) {
+            Some(expected) if expected != self.done => Err(HttpError::Unreachable {
+                what: what.into(),
+                host: client.host(),
+                reason: format!("{} of {expected} bytes came", self.done),
+                unsent: false,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Seconds since 1970 of a date such as `Wed, 21 Oct 2015 07:28:00 GMT` (RFC 9110 §5.6.7).
+fn seconds(date: &str) -> Option<i64> {
+    Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_second())
+}
+
+async fn json<T: DeserializeOwned>(response: Response, what: &str) -> Result<T, HttpError> {
+    let strange = |reason: String| HttpError::Strange { what: what.into(), reason };
+    let mut bytes = Vec::new();
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.try_next().await.map_err(|error| strange(innermost(&error)))? {
+        if bytes.len() + piece.len() > ANSWER {
+            return Err(strange(format!("it is longer than {} MB", ANSWER >> 20)));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    serde_json::from_slice(&bytes).map_err(|error| strange(format!("{error}: {}", excerpt(&bytes))))
+}
+
+async fn refused(response: Response, what: &str) -> HttpError {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        error_code: Option<String>,
+        #[serde(alias = "detail", alias = "error")]
+        message: Option<String>,
+    }
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.trim().parse().ok())
+        .map(Duration::from_secs);
+    let body = response.bytes().await.unwrap_or_default();
+    let (code, message) = match serde_json::from_slice::<Said>(&body) {
+        Ok(Said { error_code, message }) => (error_code, excerpt(message.unwrap_or_default().as_bytes())),
+        Err(_) => (None, excerpt(&body)),
+    };
+    HttpError::Refused { what: what.into(), status, code, message, retry_after }
+}
+
+/// The beginning of what a server says, as one line without markup.
+fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(8 * MESSAGE)]);
+    let mut inside = false;
+    let plain: String = text
+        .chars()
+        .filter(|&character| {
+            let markup = inside || character == '<';
+            inside = if inside { character != '>' } else { character == '<' };
+            !markup
+        })
+        .collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MESSAGE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// The last cause, which says most; never the address, which may hold secrets.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if error.is_timeout() {
+        return "it took too long".into();
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_becomes_one_line() {
+        let page = b"<!doctype html>\n<html><h1>Not Found</h1>\n<p>The URL was not found</p></html>";
+        assert_eq!(excerpt(page), "Not Found The URL was not found");
+        assert_eq!(excerpt("ä".repeat(1000).as_bytes()).chars().count(), MESSAGE + 1);
+    }
+
+    #[test]
+    fn dates_of_http_are_read() {
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(1_445_412_480));
+        assert_eq!(seconds("yesterday"), None);
+    }
+
+    #[test]
+    fn requests_are_spread_after_a_second_of_them() {
+        let (began, interval) = (Instant::now(), Duration::from_millis(100));
+        let now = began + Duration::from_secs(5);
+        let mut next = began;
+        let slots: Vec<Instant> = (0..21)
+            .map(|_| {
+                let slot = Pace::slot(next, now);
+                next = slot + interval;
+                slot
+            })
+            .collect();
+        assert!(slots[..11].iter().all(|slot| *slot <= now));
+        assert_eq!(slots[20], now + Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,367 @@
+//! Trackers as sources and as sinks: what is written, and what is true.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::environment::{self, Environment};
+use super::friendly;
+use super::validate::Problems;
+use crate::checkpoint::Pattern;
+
+/// A secret, which never stands in the configuration itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Secret {
+    /// The environment variable that holds it.
+    Env(String),
+    /// The file that holds it; white space around it does not count.
+    File(PathBuf),
+}
+
+/// An MLflow tracking server from which runs are pulled.
+///
+/// What is left out is taken from the environment variables that MLflow's own clients read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MlflowSource {
+    /// Name of this source in reports and state; by default the server's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Address of the server, with its path where it has one; by default `MLFLOW_TRACKING_URI`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The experiments, by name or id; `*` stands for any text. By default all.
+    pub experiments: Vec<String>,
+    /// Which of their runs, as a filter of MLflow's, such as `tags.team = 'vision'`. By default all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Which artifacts are checkpoints, and how their steps are read off their paths below a run's artifacts, such as
+    /// `checkpoints/step-{step}.safetensors`. By default every file that looks like one; the step is the number in its
+    /// name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// Name of the metric that is the training loss; by default the first of `train/loss`, `train_loss` and `loss` that
+    /// a run logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<String>,
+    /// User for basic authentication; by default `MLFLOW_TRACKING_USERNAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password for basic authentication; by default `MLFLOW_TRACKING_PASSWORD`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Token, in place of user and password; by default `MLFLOW_TRACKING_TOKEN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// Workspace; by default `MLFLOW_WORKSPACE`. Leave it out where the server has no workspaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// PEM file with the certificates to trust, beside those of the system; by default
+    /// `MLFLOW_TRACKING_SERVER_CERT_PATH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<PathBuf>,
+    /// PEM file with a client's certificate and key; by default `MLFLOW_TRACKING_CLIENT_CERT_PATH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// Whether any certificate of the server is accepted; by default `MLFLOW_TRACKING_INSECURE_TLS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure_tls: Option<bool>,
+    /// How often the server is asked what is new.
+    #[serde(with = "friendly")]
+    #[schemars(with = "String")]
+    pub poll_every: Duration,
+    /// Most requests in a second, on average.
+    pub requests_per_second: f64,
+    /// A run that says it is running but has logged nothing for this long is taken to be dead.
+    #[serde(with = "friendly")]
+    #[schemars(with = "String")]
+    pub stale_after: Duration,
+}
+
+impl Default for MlflowSource {
+    fn default() -> Self {
+        Self {
+            name: None,
+            url: None,
+            experiments: vec!["*".into()],
+            filter: None,
+            pattern: None,
+            loss: None,
+            username: None,
+            password: None,
+            token: None,
+            workspace: None,
+            certificates: None,
+            client_certificate: None,
+            insecure_tls: None,
+            poll_every: Duration::from_secs(30),
+            requests_per_second: 10.0,
+            stale_after: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+/// Back to where the runs came from: each run of a tracker gets its report, pictures, series, tags and a word in its
+/// description; each experiment a run of its own with the whole. Runs of directories are not concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrackerSink {
+    /// Into the run itself, or into a child of it.
+    pub post_to: PostTo,
+    /// Whether the run's description gets a block with the picture and the verdict.
+    pub description: bool,
+    /// Whether `doodl3/…` series are logged at the checkpoints' steps.
+    pub series: bool,
+    /// Whether each experiment gets a run of its own with the whole analysis.
+    pub experiment_run: bool,
+}
+
+impl Default for TrackerSink {
+    fn default() -> Self {
+        Self { post_to: PostTo::Run, description: true, series: true, experiment_run: true }
+    }
+}
+
+/// Where what is told of a run goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PostTo {
+    /// Into the run itself, where people look.
+    #[default]
+    Run,
+    /// Into a child run, so that the run itself is left alone.
+    Child,
+}
+
+/// An MLflow source that has been checked.
+#[derive(Clone, Debug)]
+pub struct MlflowPlan {
+    /// Its name, unique among the sources.
+    pub name: String,
+    /// Address of the server, without credentials; its path ends with `/`.
+    pub url: Url,
+    /// How to sign in.
+    pub credentials: Credentials,
+    /// Workspace.
+    pub workspace: Option<String>,
+    /// Whom to trust.
+    pub tls: Tls,
+    /// Names, ids and patterns of experiments.
+    pub experiments: Vec<String>,
+    /// Filter of runs.
+    pub filter: Option<String>,
+    /// Which artifacts are checkpoints, and their steps.
+    pub pattern: Pattern,
+    /// The metric that is the training loss.
+    pub loss: Option<String>,
+    /// How often the server is asked what is new.
+    pub poll_every: Duration,
+    /// Most requests in a second, on average.
+    pub requests_per_second: f64,
+    /// After this long without a sign of life a running run is taken to be dead.
+    pub stale_after: Duration,
+}
+
+/// How to sign in to a tracker. Never shown: `Debug` hides the secrets.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// Not at all.
+    None,
+    /// With user and password.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// With a token.
+    Bearer(SecretString),
+}
+
+/// Whom to trust.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file with certificates to trust.
+    pub certificates: Option<PathBuf>,
+    /// PEM file with a client's certificate and key.
+    pub client_certificate: Option<PathBuf>,
+    /// Whether any certificate is accepted.
+    pub insecure: bool,
+}
+
+impl MlflowSource {
+    /// Checks what is written; what is left out comes from the environment.
+    pub(super) fn plan(
+        &self,
+        place: &str,
+        base: &Path,
+        environment: &Environment,
+        names: &mut BTreeSet<String>,
+        problems: &mut Problems,
+    ) -> Option<MlflowPlan> {
+        let variable = |name: &str| environment.get(name);
+        let text = self.url.clone().or_else(|| variable(environment::MLFLOW_TRACKING_URI));
+        let Some(text) = text else {
+            problems.add(
+                &format!("{place}.url"),
+                "nothing says where the MLflow server is",
+                "write `url: http://localhost:5000`, or set MLFLOW_TRACKING_URI",
+            );
+            return None;
+        };
+        let (url, signed_in) = address(&text, &format!("{place}.url"), problems)?;
+        let name = self.name.clone().unwrap_or_else(|| url.host_str().unwrap_or("mlflow").to_owned());
+        if !names.insert(name.clone()) {
+            problems.add(
+                &format!("{place}.name"),
+                format!("another source is called `{name}` too"),
+                "give each source a name of its own: `name: …`",
+            );
+        }
+        let pattern = super::validate::pattern(self.pattern.as_deref(), place, problems);
+        if self.poll_every.is_zero() {
+            problems.add(
+                &format!("{place}.poll_every"),
+                "asking every 0 seconds would never rest",
+                "write a duration such as `30s`",
+            );
+        }
+        if !(self.requests_per_second > 0.0 && self.requests_per_second.is_finite()) {
+            problems.add(
+                &format!("{place}.requests_per_second"),
+                format!("{} is no number of requests", self.requests_per_second),
+                "write a positive number, such as 10",
+            );
+        }
+        let credentials = self.credentials(place, base, environment, signed_in, problems);
+        let file = |written: &Option<PathBuf>, name: &str| {
+            written.as_ref().map(|path| base.join(path)).or_else(|| variable(name).map(PathBuf::from))
+        };
+        let insecure = || variable(environment::MLFLOW_TRACKING_INSECURE_TLS).is_some_and(|v| v == "true");
+        Some(MlflowPlan {
+            name,
+            url,
+            credentials,
+            workspace: self.workspace.clone().or_else(|| variable(environment::MLFLOW_WORKSPACE)),
+            tls: Tls {
+                certificates: file(&self.certificates, environment::MLFLOW_TRACKING_SERVER_CERT_PATH),
+                client_certificate: file(
+                    &self.client_certificate,
+                    environment::MLFLOW_TRACKING_CLIENT_CERT_PATH,
+                ),
+                insecure: self.insecure_tls.unwrap_or_else(insecure),
+            },
+            experiments: self.experiments.clone(),
+            filter: self.filter.clone(),
+            pattern,
+            loss: self.loss.clone(),
+            poll_every: self.poll_every,
+            requests_per_second: self.requests_per_second,
+            stale_after: self.stale_after,
+        })
+    }
+
+    /// As written, else as in the address, else as in the environment, else as in MLflow's own file of credentials.
+    fn credentials(
+        &self,
+        place: &str,
+        base: &Path,
+        environment: &Environment,
+        signed_in: Option<(String, SecretString)>,
+        problems: &mut Problems,
+    ) -> Credentials {
+        let mut secret = |written: &Option<Secret>, field: &str| {
+            let place = format!("{place}.{field}");
+            written.as_ref().and_then(|secret| secret.read(&place, base, environment, problems))
+        };
+        let (token, password) = (secret(&self.token, "token"), secret(&self.password, "password"));
+        if let Some(token) = token {
+            return Credentials::Bearer(token);
+        }
+        let username = self.username.clone();
+        if let (Some(username), Some(password)) = (&username, &password) {
+            return Credentials::Basic { username: username.clone(), password: password.clone() };
+        }
+        if let Some((username, password)) = signed_in {
+            return Credentials::Basic { username, password };
+        }
+        let file = environment.mlflow_credentials();
+        let username = username
+            .or_else(|| environment.get(environment::MLFLOW_TRACKING_USERNAME))
+            .or_else(|| file.as_ref().map(|(username, _)| username.clone()));
+        let password = password
+            .or_else(|| environment.get(environment::MLFLOW_TRACKING_PASSWORD).map(SecretString::from))
+            .or_else(|| file.map(|(_, password)| password));
+        if let (Some(username), Some(password)) = (username, password) {
+            return Credentials::Basic { username, password };
+        }
+        match environment.get(environment::MLFLOW_TRACKING_TOKEN) {
+            Some(token) => Credentials::Bearer(token.into()),
+            None => Credentials::None,
+        }
+    }
+}
+
+impl Secret {
+    fn read(
+        &self,
+        place: &str,
+        base: &Path,
+        environment: &Environment,
+        problems: &mut Problems,
+    ) -> Option<SecretString> {
+        let found = match self {
+            Self::Env(name) => {
+                environment.get(name).ok_or_else(|| (format!("{name} is not set"), "set the variable"))
+            }
+            Self::File(path) => std::fs::read_to_string(base.join(path))
+                .map(|text| text.trim().to_owned())
+                .map_err(|error| (format!("{error}: {}", path.display()), "name a file that can be read")),
+        };
+        match found {
+            Ok(text) if text.is_empty() => {
+                problems.add(place, "the secret is empty", "put the secret where the configuration says");
+                None
+            }
+            Ok(text) => Some(text.into()),
+            Err((what, hint)) => {
+                problems.add(place, what, hint);
+                None
+            }
+        }
+    }
+}
+
+/// An address, and the user and password that stood in it.
+fn address(
+    text: &str,
+    place: &str,
+    problems: &mut Problems,
+) -> Option<(Url, Option<(String, SecretString)>)> {
+    let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(mut url) = parsed.filter(Url::has_host) else {
+        problems.add(
+            place,
+            "this is no address of a server",
+            "write one such as `http://localhost:5000` or `https://mlflow.example.org/team`",
+        );
+        return None;
+    };
+    let username = url.username().to_owned();
+    let signed_in = url.password().map(|password| (username, SecretString::from(password.to_owned())));
+    // Neither fails for an address with a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Some((url, signed_in))
+}
