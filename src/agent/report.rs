@@ -39,6 +39,7 @@ pub fn input(
     let title = if group.run.is_empty() { &group.experiment } else { &group.run };
     let input = ReportInput {
         title: title.clone(),
+        focus: None,
         analysis_id: name,
         analysis: result,
         since,

@@ -147,6 +147,7 @@ fn from_file(file: &Path) -> Result<ReportInput, Failure> {
     });
     Ok(ReportInput {
         title: document.group.experiment.clone(),
+        focus: None,
         runs: runs.collect(),
         group: document.group.into_owned(),
         analysis_id: document.id.into_owned(),

@@ -44,6 +44,8 @@ use crate::engine::{Analysis, Since};
 pub struct ReportInput {
     /// What the report is about, such as the experiment's name.
     pub title: String,
+    /// The run that it is about, in the picture that all runs of its group make; `None`: about all of them.
+    pub focus: Option<String>,
     /// Which runs belong together, and why.
     pub group: Group,
     /// Name of the analysis: the digest of what went into it.
@@ -70,6 +72,7 @@ impl ReportInput {
     pub fn of_run(&self, run: &str) -> Self {
         Self {
             title: run.to_owned(),
+            focus: Some(run.to_owned()),
             runs: self.runs.iter().filter(|view| view.run == run).cloned().collect(),
             alerts: self.alerts.iter().filter(|alert| alert.run == run).cloned().collect(),
             ..self.clone()

@@ -79,7 +79,9 @@ impl<'a> Reading<'a> {
             entry(&mut runs, &alert.run, &|run| run.alerts.push(alert));
         }
         if let Ok(analysis) = &input.analysis {
-            for trajectory in &analysis.trajectories {
+            let focus = input.focus.as_ref();
+            let told = |run: &String| focus.is_none_or(|focus| focus == run);
+            for trajectory in analysis.trajectories.iter().filter(|trajectory| told(&trajectory.run)) {
                 entry(&mut runs, &trajectory.run, &|run| run.trajectory = Some(trajectory));
             }
         }

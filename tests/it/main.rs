@@ -24,6 +24,7 @@ mod iris;
 mod layers;
 #[cfg(feature = "torch")]
 mod libtorch;
+mod mlflow;
 mod render;
 mod resume;
 mod setup;

@@ -235,6 +235,7 @@ fn bare(analysis: Analysis) -> ReportInput {
     };
     ReportInput {
         title: "two wells".to_owned(),
+        focus: None,
         group: Group { source: "local".into(), experiment: "two-wells".into(), signature: "2".into() },
         analysis_id: "made for a test".to_owned(),
         runs: analysis.trajectories.iter().map(view).collect(),

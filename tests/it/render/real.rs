@@ -32,6 +32,7 @@ pub(super) fn report(healthy: usize) -> ReportInput {
     let analysis = analyze(&series, &Parameters::default(), &Control::default());
     ReportInput {
         title: "iris, one softmax layer".into(),
+        focus: None,
         group: Group { source: "local".into(), experiment: "iris".into(), signature: "89f3".into() },
         analysis_id: "made for a test".into(),
         analysis: analysis.map_err(|error| error.to_string()),

@@ -106,6 +106,7 @@ pub(super) fn report(size: Size) -> ReportInput {
     let analysis = analysis(&paths, size, stride);
     ReportInput {
         title: "iris-softmax".to_owned(),
+        focus: None,
         group: Group {
             source: "local".to_owned(),
             experiment: "iris-softmax".to_owned(),
