@@ -612,6 +612,111 @@ mod tests {
         assert_eq!(excerpt("ä".repeat(1000).as_bytes()).chars().count(), MESSAGE + 1);
     }
 
+    /// A server that gives one answer after the other, and counts the requests. An answer is sent as it is and the
+    /// connection closed.
+    async fn server(answers: Vec<String>) -> (Client, Arc<std::sync::Mutex<Vec<String>>>) {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 8192];
+                let length = stream.read(&mut head).await.unwrap();
+                seen.lock().unwrap().push(String::from_utf8_lossy(&head[..length]).into_owned());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let base = Url::parse(&format!("http://{address}/pfx/")).unwrap();
+        let secret = Credentials::Bearer("s3cret".to_owned().into());
+        let client = Client::new(base, secret, &Tls::default(), HeaderMap::new(), 1000.0).unwrap();
+        (client, asked)
+    }
+
+    fn answer(status: &str, headers: &str, body: &str) -> String {
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        )
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_asked_again_and_what_stays_is_told() {
+        let (client, asked) = server(vec![
+            answer("429 Too Many Requests", "retry-after: 0\r\n", "slow down"),
+            answer("500 Internal Server Error", "", "<html><h1>Oops</h1></html>"),
+            answer("200 OK", "", "{\"x\": 1}"),
+            answer("403 Forbidden", "", "Permission denied"),
+            answer(
+                "500 Internal Server Error",
+                "",
+                "{\"error_code\": \"FEATURE_DISABLED\", \"message\": \"off\"}",
+            ),
+            answer("200 OK", "", "<html>a page</html>"),
+        ])
+        .await;
+        let found: serde_json::Value = client.get("a", &[("q", "1 2")]).await.unwrap();
+        assert_eq!(found["x"], 1);
+        let refused = client.get::<serde_json::Value>("b", &()).await.unwrap_err();
+        assert_eq!(refused.to_string(), "GET b was answered with 403: Permission denied");
+        assert!(!refused.is_transient() && refused.hint().unwrap().contains("EDIT"));
+        let off = client.get::<serde_json::Value>("c", &()).await.unwrap_err();
+        assert!(!off.is_transient(), "asking again would not help");
+        let strange = client.get::<serde_json::Value>("d", &()).await.unwrap_err();
+        assert!(strange.to_string().contains("a page"), "{strange}");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 6);
+        assert!(
+            asked[0].starts_with("GET /pfx/a?q=1+2 ") && asked[0].contains("authorization: Bearer s3cret")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_done_twice_is_sent_again_only_when_it_was_surely_not_done() {
+        let again =
+            vec![answer("429 Too Many Requests", "retry-after: 0\r\n", ""), answer("200 OK", "", "{}")];
+        let (client, _) = server(again).await;
+        client.post::<serde_json::Value>("a", &(), Repeat::IfNotDone).await.unwrap();
+        let (client, asked) =
+            server(vec![answer("502 Bad Gateway", "", ""), answer("200 OK", "", "{}")]).await;
+        client.post::<serde_json::Value>("a", &(), Repeat::IfNotDone).await.unwrap_err();
+        assert_eq!(asked.lock().unwrap().len(), 1, "it may have been done");
+    }
+
+    #[tokio::test]
+    async fn a_download_goes_on_where_it_broke_off() {
+        let torn = "HTTP/1.1 200 OK\r\netag: \"t\"\r\ncontent-length: 10\r\nconnection: close\r\n\r\n01234";
+        let rest = answer("206 Partial Content", "etag: \"t\"\r\n", "56789");
+        let (client, asked) = server(vec![torn.to_owned(), rest]).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let downloaded = client.download("file", &(), &file, Some(10)).await.unwrap();
+        assert_eq!((downloaded.bytes, std::fs::read_to_string(&file).unwrap().as_str()), (10, "0123456789"));
+        let asked = asked.lock().unwrap();
+        assert!(asked[1].contains("range: bytes=5-") && asked[1].contains("if-range: \"t\""), "{}", asked[1]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_meanwhile_is_taken_from_its_beginning() {
+        let torn = "HTTP/1.1 200 OK\r\netag: \"t\"\r\ncontent-length: 10\r\nconnection: close\r\n\r\n01234";
+        let (client, _) = server(vec![torn.to_owned(), answer("200 OK", "etag: \"u\"\r\n", "abc")]).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        client.download("file", &(), &file, None).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "abc");
+    }
+
+    #[tokio::test]
+    async fn credentials_stay_with_the_servers_own_origin() {
+        let (client, _) = server(Vec::new()).await;
+        let (elsewhere, asked) = server(vec![answer("200 OK", "", "{}")]).await;
+        let address = elsewhere.base().join("x").unwrap();
+        let _: serde_json::Value = client.get(address.as_str(), &()).await.unwrap();
+        assert!(!asked.lock().unwrap()[0].contains("authorization"));
+    }
+
     #[test]
     fn dates_of_http_are_read() {
         assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(1_445_412_480));

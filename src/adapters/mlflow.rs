@@ -7,11 +7,15 @@
 
 mod files;
 mod post;
+mod store;
 mod wire;
+
+pub use store::MlflowStore;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::json;
 use tokio::time::Instant;
@@ -63,8 +67,8 @@ pub struct Mlflow {
 /// What `doodl3 check` tells of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// The server's version.
-    pub version: String,
+    /// The server's version; a store has none.
+    pub version: Option<String>,
     /// Names of the experiments that are watched.
     pub experiments: Vec<String>,
     /// Number of their runs.
@@ -78,7 +82,7 @@ impl Mlflow {
     ///
     /// # Errors
     /// [`HttpError::Setup`] when a certificate or a header cannot be used.
-    pub fn new(plan: &MlflowPlan) -> Result<Self, HttpError> {
+    pub fn new(plan: &MlflowPlan, url: &Url) -> Result<Self, HttpError> {
         let mut headers = HeaderMap::new();
         if let Some(workspace) = &plan.workspace {
             let value = HeaderValue::from_str(workspace).map_err(|_invalid| HttpError::Setup {
@@ -87,13 +91,8 @@ impl Mlflow {
             })?;
             headers.insert("x-mlflow-workspace", value);
         }
-        let client = Client::new(
-            plan.url.clone(),
-            plan.credentials.clone(),
-            &plan.tls,
-            headers,
-            plan.requests_per_second,
-        )?;
+        let client =
+            Client::new(url.clone(), plan.credentials.clone(), &plan.tls, headers, plan.requests_per_second)?;
         Ok(Self {
             client,
             plan: plan.clone(),
@@ -119,7 +118,7 @@ impl Mlflow {
         let ids: Vec<&str> = experiments.keys().map(String::as_str).collect();
         let runs = self.search(&ids, None).await?.len();
         Ok(Reach {
-            version: version.trim().to_owned(),
+            version: Some(version.trim().to_owned()),
             experiments: experiments.into_values().collect(),
             runs,
             exposes_credentials: self.exposes_credentials(),
@@ -166,14 +165,14 @@ impl Mlflow {
         let times = runs.iter().flat_map(|run| [Some(run.info.start_time), run.info.end_time]).flatten();
         let latest = times.chain(self.latest_ms).max().unwrap_or(0);
         let mut seen = BTreeSet::new();
-        let tracked = runs
+        let changed = runs
             .into_iter()
             .filter(|run| run.info.lifecycle_stage != "deleted" && run.data.tag(ROLE).is_none())
             .filter(|run| seen.insert(run.info.run_id.clone()))
-            .map(|run| self.tracked(&run, &experiments))
+            .map(|run| tracked(&self.plan, &run, &experiments))
             .collect();
         self.latest_ms = Some(latest);
-        Ok(tracked)
+        Ok(changed)
     }
 
     /// Losses since a step, and the files that may be checkpoints.
@@ -249,54 +248,6 @@ impl Mlflow {
         }
     }
 
-    fn tracked(&self, run: &Run, experiments: &BTreeMap<String, String>) -> TrackedRun {
-        let Run { info, data, outputs } = run;
-        let ours = |metric: &&Metric| metric.key.starts_with("doodl3/");
-        let metrics: Vec<&Metric> = data.metrics.iter().filter(|metric| !ours(metric)).collect();
-        let logs = |name: &str| metrics.iter().any(|metric| metric.key == name);
-        let loss = match &self.plan.loss {
-            Some(name) => logs(name).then(|| name.clone()),
-            None => LOSS_NAMES.into_iter().find(|name| logs(name)).map(str::to_owned),
-        };
-        let newest_ms = metrics.iter().map(|metric| metric.timestamp).max();
-        let status = match info.status.as_str() {
-            "RUNNING" | "SCHEDULED" => {
-                let last_ms = newest_ms.unwrap_or(info.start_time).max(info.start_time);
-                let silent = now_ms().saturating_sub(last_ms).max(0) as u64;
-                let stale = Duration::from_millis(silent) > self.plan.stale_after;
-                if stale { RunStatus::Stale } else { RunStatus::Running }
-            }
-            _ => RunStatus::Ended,
-        };
-        let last_step = metrics.iter().map(|metric| metric.step).max();
-        let models: Vec<(String, u64)> = outputs
-            .model_outputs
-            .iter()
-            .filter_map(|output| Some((output.model_id.clone(), u64::try_from(output.step).ok()?)))
-            .collect();
-        let latest = data.tag(LATEST_CHECKPOINT);
-        let token = format!(
-            "{} {:?} {} {newest_ms:?} {last_step:?} {} {latest:?}",
-            info.status,
-            info.end_time,
-            metrics.len(),
-            models.len()
-        );
-        let experiment = experiments.get(&info.experiment_id);
-        TrackedRun {
-            key: info.run_id.clone(),
-            name: if info.run_name.is_empty() { info.run_id.clone() } else { info.run_name.clone() },
-            experiment_key: info.experiment_id.clone(),
-            experiment: experiment.unwrap_or(&info.experiment_id).clone(),
-            status,
-            artifacts: info.artifact_uri.clone(),
-            started_ms: info.start_time,
-            token,
-            loss,
-            models,
-        }
-    }
-
     /// The points of a metric after a step, by step; all of them where none is known.
     async fn losses(&self, run: &str, key: &str, seen: Option<u64>) -> Result<Vec<(u64, f64)>, TrackerError> {
         let mut points = match seen {
@@ -360,6 +311,55 @@ impl Mlflow {
         };
         self.info = Some(info.clone());
         Ok(info)
+    }
+}
+
+/// A run as the agent knows it.
+fn tracked(plan: &MlflowPlan, run: &Run, experiments: &BTreeMap<String, String>) -> TrackedRun {
+    let Run { info, data, outputs } = run;
+    let ours = |metric: &&Metric| metric.key.starts_with("doodl3/");
+    let metrics: Vec<&Metric> = data.metrics.iter().filter(|metric| !ours(metric)).collect();
+    let logs = |name: &str| metrics.iter().any(|metric| metric.key == name);
+    let loss = match &plan.loss {
+        Some(name) => logs(name).then(|| name.clone()),
+        None => LOSS_NAMES.into_iter().find(|name| logs(name)).map(str::to_owned),
+    };
+    let newest_ms = metrics.iter().map(|metric| metric.timestamp).max();
+    let status = match info.status.as_str() {
+        "RUNNING" | "SCHEDULED" => {
+            let last_ms = newest_ms.unwrap_or(info.start_time).max(info.start_time);
+            let silent = now_ms().saturating_sub(last_ms).max(0) as u64;
+            let stale = Duration::from_millis(silent) > plan.stale_after;
+            if stale { RunStatus::Stale } else { RunStatus::Running }
+        }
+        _ => RunStatus::Ended,
+    };
+    let last_step = metrics.iter().map(|metric| metric.step).max();
+    let models: Vec<(String, u64)> = outputs
+        .model_outputs
+        .iter()
+        .filter_map(|output| Some((output.model_id.clone(), u64::try_from(output.step).ok()?)))
+        .collect();
+    let latest = data.tag(LATEST_CHECKPOINT);
+    let token = format!(
+        "{} {:?} {} {newest_ms:?} {last_step:?} {} {latest:?}",
+        info.status,
+        info.end_time,
+        metrics.len(),
+        models.len()
+    );
+    let experiment = experiments.get(&info.experiment_id);
+    TrackedRun {
+        key: info.run_id.clone(),
+        name: if info.run_name.is_empty() { info.run_id.clone() } else { info.run_name.clone() },
+        experiment_key: info.experiment_id.clone(),
+        experiment: experiment.unwrap_or(&info.experiment_id).clone(),
+        status,
+        artifacts: info.artifact_uri.clone(),
+        started_ms: info.start_time,
+        token,
+        loss,
+        models,
     }
 }
 

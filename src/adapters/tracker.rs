@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::http::{Downloaded, HttpError};
-use super::mlflow::Mlflow;
+use super::http::HttpError;
+use super::mlflow::{Mlflow, MlflowStore};
 use crate::artifact::Artifact;
-use crate::config::SourcePlan;
+use crate::config::{MlflowPlace, SourcePlan};
 
 /// A run as its tracker tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +159,8 @@ impl TrackerError {
 pub enum Tracker {
     /// An MLflow server.
     Mlflow(Box<Mlflow>),
+    /// A store of MLflow's on this machine.
+    MlflowStore(Box<MlflowStore>),
 }
 
 impl Tracker {
@@ -169,8 +171,21 @@ impl Tracker {
     pub fn of(plan: &SourcePlan) -> Result<Option<Self>, TrackerError> {
         Ok(match plan {
             SourcePlan::Directory(_) => None,
-            SourcePlan::Mlflow(plan) => Some(Self::Mlflow(Box::new(Mlflow::new(plan)?))),
+            SourcePlan::Mlflow(plan) => Some(match &plan.place {
+                MlflowPlace::Server(url) => Self::Mlflow(Box::new(Mlflow::new(plan, url)?)),
+                MlflowPlace::Database(_) | MlflowPlace::Folder(_) => {
+                    Self::MlflowStore(Box::new(MlflowStore::new(plan)))
+                }
+            }),
         })
+    }
+
+    /// Whether credentials travel where others can read them.
+    pub fn exposes_credentials(&self) -> bool {
+        match self {
+            Self::Mlflow(mlflow) => mlflow.exposes_credentials(),
+            Self::MlflowStore(_) => false,
+        }
     }
 
     /// The runs in which something may have changed since this was last called; at first all of them.
@@ -180,6 +195,7 @@ impl Tracker {
     pub async fn runs(&mut self) -> Result<Vec<TrackedRun>, TrackerError> {
         match self {
             Self::Mlflow(mlflow) => mlflow.changed_runs().await,
+            Self::MlflowStore(store) => store.runs().await,
         }
     }
 
@@ -190,6 +206,7 @@ impl Tracker {
     pub async fn news(&mut self, run: &TrackedRun, seen: Option<u64>) -> Result<News, TrackerError> {
         match self {
             Self::Mlflow(mlflow) => mlflow.news(run, seen).await,
+            Self::MlflowStore(store) => store.news(run, seen).await,
         }
     }
 
@@ -203,9 +220,10 @@ impl Tracker {
         path: &str,
         size: Option<u64>,
         to: &Path,
-    ) -> Result<Downloaded, TrackerError> {
+    ) -> Result<(), TrackerError> {
         match self {
-            Self::Mlflow(mlflow) => mlflow.download(run, path, size, to).await,
+            Self::Mlflow(mlflow) => mlflow.download(run, path, size, to).await.map(drop),
+            Self::MlflowStore(store) => store.download(run, path, to).await,
         }
     }
 
@@ -216,16 +234,18 @@ impl Tracker {
     pub async fn post(&mut self, run: &TrackedRun, post: &Post) -> Result<(), TrackerError> {
         match self {
             Self::Mlflow(mlflow) => mlflow.post(run, post).await,
+            Self::MlflowStore(store) => store.post(run, post).await,
         }
     }
 
-    /// A run of our own, made where it is not there.
+    /// A run of our own, made where it is not there; `None` where none can be made.
     ///
     /// # Errors
     /// [`TrackerError`].
-    pub async fn own_run(&mut self, own: &OwnRun) -> Result<TrackedRun, TrackerError> {
+    pub async fn own_run(&mut self, own: &OwnRun) -> Result<Option<TrackedRun>, TrackerError> {
         match self {
-            Self::Mlflow(mlflow) => mlflow.own_run(own).await,
+            Self::Mlflow(mlflow) => mlflow.own_run(own).await.map(Some),
+            Self::MlflowStore(_) => Ok(None),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::reconcile::{Setback, Waiting};
 use super::{AgentError, Event, Shared};
 use crate::adapters::directory::Found;
 use crate::checkpoint::FileIdentity;
+use crate::store::{StoreError, Trouble};
 
 /// Most files in a batch: what is written in one transaction.
 const BATCH_FILES: usize = 64;
@@ -98,6 +99,26 @@ impl<'s> Intake<'s> {
         self.shared.evaluate.ring();
         self.shared.analyse.ring();
         put_back
+    }
+
+    /// Notes what is wrong with the source, and what to do; `None`: nothing.
+    pub(super) async fn note_trouble(
+        &self,
+        trouble: Option<(String, Option<&'static str>)>,
+    ) -> Result<(), StoreError> {
+        let (source, since) = (self.name.to_owned(), self.shared.now().wall_ns / 1_000_000_000);
+        let trouble = trouble.map(|(error, hint)| Trouble { error, hint: hint.map(str::to_owned), since });
+        let known = source.clone();
+        let before = self.shared.store.read(move |tables| tables.trouble(&known)).await?;
+        let same = match (&before, &trouble) {
+            (None, None) => true,
+            (Some(before), Some(now)) => before.error == now.error,
+            _ => false,
+        };
+        if same {
+            return Ok(());
+        }
+        self.shared.store.write(move |tables| tables.set_trouble(&source, trouble.as_ref())).await
     }
 
     /// Whether this is the first time that it is to be said.

@@ -113,7 +113,9 @@ impl Poster<'_> {
                     parent: Some(row.run.key.clone()),
                 };
                 match self.tracker.own_run(&own).await {
-                    Ok(run) => run,
+                    Ok(Some(run)) => run,
+                    // Where no run can be made there is only the run itself.
+                    Ok(None) => row.run.clone(),
                     Err(error) => return Ok(Err(error)),
                 }
             }
@@ -219,7 +221,7 @@ impl Poster<'_> {
             name: format!("doodl3: {}", self.input.title),
             parent: None,
         };
-        Ok(self.tracker.own_run(&own).await.map(Some))
+        Ok(self.tracker.own_run(&own).await)
     }
 
     fn note(&self, note: String, posted: &Posted, marks: &mut Posted) -> Option<String> {

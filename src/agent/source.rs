@@ -149,6 +149,7 @@ impl<'s> Source<'s> {
         match listing {
             Ok(listing) => {
                 self.intake.told.remove(&self.plan.name);
+                self.intake.note_trouble(None).await?;
                 for (path, reason) in &listing.problems {
                     if self.intake.first_time(format!("{path}: {reason}")) {
                         tracing::warn!(source = self.plan.name, reason, path, "cannot be read");
@@ -157,6 +158,9 @@ impl<'s> Source<'s> {
                 Ok(Some(listing))
             }
             Err(ScanError { path, source }) => {
+                let error = format!("the folder cannot be read: {source}: {}", path.display());
+                let hint = "make the folder, or correct its path in the configuration";
+                self.intake.note_trouble(Some((error, Some(hint)))).await?;
                 if self.intake.first_time(self.plan.name.clone()) {
                     let (source_name, path) = (&self.plan.name, path.display().to_string());
                     tracing::warn!(source = source_name, reason = %source, path, "the folder cannot be read; waiting for it");

@@ -74,11 +74,11 @@ pub(super) async fn run(shared: Arc<Shared>, index: usize, plan: MlflowPlan) -> 
         let pause = tokio::select! {
             passed = source.pass() => match passed {
                 Ok(again_in) => {
-                    source.answered();
+                    source.answered().await?;
                     again_in.unwrap_or(plan.poll_every)
                 }
                 Err(Stopped::Agent(error)) => return Err(error),
-                Err(Stopped::Tracker(error)) => source.failed(&error),
+                Err(Stopped::Tracker(error)) => source.failed(&error).await?,
             },
             () = shared.stop.cancelled() => return Ok(()),
         };
@@ -98,7 +98,7 @@ pub(super) async fn once(shared: &Shared, plan: &MlflowPlan) -> Result<(), Agent
         Ok(_) => Ok(()),
         Err(Stopped::Agent(error)) => Err(error),
         Err(Stopped::Tracker(error)) => {
-            source.failed(&error);
+            source.failed(&error).await?;
             Ok(())
         }
     }
@@ -109,6 +109,10 @@ impl<'s> Source<'s> {
         let Some(tracker) = shared.trackers.get(&plan.name).cloned() else {
             return Err(AgentError::Panicked(format!("no tracker is called {}", plan.name)));
         };
+        if tracker.exposes_credentials() {
+            let source = &plan.name;
+            tracing::warn!(source, at = %plan.place, "user and password, or the token, travel unencrypted; use https");
+        }
         let root = shared.spool(&plan.name);
         // What an evaluation still needs is downloaded again.
         drop(tokio::fs::remove_dir_all(&root).await);
@@ -312,21 +316,23 @@ impl<'s> Source<'s> {
         noted.await
     }
 
-    fn answered(&mut self) {
+    async fn answered(&mut self) -> Result<(), StoreError> {
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!(source = self.origin.name, "the tracker answers again");
         }
+        self.intake.note_trouble(None).await
     }
 
     /// Tells once that the tracker does not do what it is asked; how long to wait.
-    fn failed(&mut self, error: &TrackerError) -> Duration {
+    async fn failed(&mut self, error: &TrackerError) -> Result<Duration, StoreError> {
         let pause = BACK_OFF.0.saturating_mul(1 << self.failures.min(10)).min(BACK_OFF.1);
         if self.failures == 0 {
             let hint = error.hint().unwrap_or_default();
             tracing::warn!(source = self.origin.name, %error, hint, "the tracker cannot be used; tried again later");
         }
         self.failures += 1;
-        pause
+        self.intake.note_trouble(Some((error.to_string(), error.hint()))).await?;
+        Ok(pause)
     }
 }
 

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use doodl3::adapters::directory::{self, Scanner};
-use doodl3::adapters::mlflow::Mlflow;
+use doodl3::adapters::mlflow::{Mlflow, MlflowStore};
 use doodl3::adapters::tracker::TrackerError;
 use doodl3::agent::evaluation;
-use doodl3::config::{DirectoryPlan, MlflowPlan, ModelPlan, Plan, SinkPlan, SourcePlan};
+use doodl3::config::{DirectoryPlan, MlflowPlace, MlflowPlan, ModelPlan, Plan, SinkPlan, SourcePlan};
 use doodl3::evaluate::{Evaluator, Settings};
 use doodl3::store::Store;
 
@@ -100,16 +100,21 @@ fn state(folder: &Path) -> Line {
     Line { what: "state".into(), outcome }
 }
 
-/// What an MLflow server lets us see.
+/// What an MLflow server, or a store of MLflow's, lets us see.
 async fn mlflow(plan: &MlflowPlan) -> Line {
-    let asked = async { Mlflow::new(plan)?.reach().await };
+    let asked = async {
+        Ok::<_, TrackerError>(match &plan.place {
+            MlflowPlace::Server(url) => Mlflow::new(plan, url)?.reach().await?,
+            MlflowPlace::Database(_) | MlflowPlace::Folder(_) => MlflowStore::new(plan).reach().await?,
+        })
+    };
     let outcome = asked.await.map_err(|error| explained(&error)).and_then(|reach| {
+        let what = reach.version.map_or_else(|| "the store".into(), |version| format!("MLflow {version}"));
         if reach.experiments.is_empty() {
             return Err(format!(
-                "MLflow {} answers at {}, but no experiment fits {} (hint: correct `experiments`, or check that this \
+                "{what} at {} can be read, but no experiment fits {} (hint: correct `experiments`, or check that this \
                  user may read them)",
-                reach.version,
-                plan.url,
+                plan.place,
                 plan.experiments.join(", ")
             ));
         }
@@ -121,9 +126,8 @@ async fn mlflow(plan: &MlflowPlan) -> Line {
             ""
         };
         Ok(format!(
-            "MLflow {} at {} shows {} in {} ({}{more}){plainly}",
-            reach.version,
-            plan.url,
+            "{what} at {} shows {} in {} ({}{more}){plainly}",
+            plan.place,
             count(reach.runs, "run"),
             count(reach.experiments.len(), "experiment"),
             names.join(", ")
@@ -137,10 +141,18 @@ async fn trackers(plan: &Plan) -> Vec<Line> {
     let mut lines = Vec::new();
     for source in &plan.sources {
         let SourcePlan::Mlflow(plan) = source else { continue };
-        let asked = async { Mlflow::new(plan)?.may_write().await };
+        let asked = async {
+            match &plan.place {
+                MlflowPlace::Server(url) => Mlflow::new(plan, url)?.may_write().await,
+                MlflowPlace::Database(_) | MlflowPlace::Folder(_) => Ok(None),
+            }
+        };
         let outcome = match asked.await {
             Ok(Some(experiment)) => Ok(format!("may post to experiment {experiment}")),
-            Ok(None) => Ok("there is no run yet to which it could post".into()),
+            Ok(None) => {
+                Ok("nothing to try it on: no run yet, or a store, where only files are put beside runs"
+                    .into())
+            }
             Err(error) => Err(explained(&error)),
         };
         lines.push(Line { what: format!("sink tracker, {}", plan.name), outcome });

@@ -14,6 +14,7 @@ mod init;
 mod inspect;
 mod progress;
 mod show;
+mod status;
 mod watch;
 
 use std::io::{self, Write};
@@ -55,6 +56,7 @@ enum Command {
     Demo(demo::Arguments),
     Watch(watch::Arguments),
     Analyze(analyze::Arguments),
+    Status(status::Arguments),
     Show(show::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
@@ -81,6 +83,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Analyze(arguments) => analyze::run(&arguments).await,
+        Command::Status(arguments) => status::run(&arguments).await,
         Command::Show(arguments) => show::run(&arguments).await,
         Command::Inspect(arguments) => inspect::run(&arguments).await,
         Command::Init(arguments) => init::run(&arguments),

@@ -58,6 +58,11 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, LoadError> {
     })
 }
 
+/// Reads a small YAML file of somebody else's; the error is one line.
+pub(crate) fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
 /// Writes a configuration as YAML.
 ///
 /// # Errors

@@ -9,8 +9,9 @@ mod trackers;
 mod validate;
 
 pub use environment::{EVALUATOR, Environment, LOG, LOG_FORMAT, NO_COLOR};
+pub(crate) use load::yaml;
 pub use load::{LoadError, load, parse, to_yaml};
-pub use trackers::{Credentials, MlflowPlan, MlflowSource, PostTo, Secret, Tls, TrackerSink};
+pub use trackers::{Credentials, MlflowPlace, MlflowPlan, MlflowSource, PostTo, Secret, Tls, TrackerSink};
 pub(crate) use validate::folder_name;
 pub use validate::{
     DirectoryPlan, GroupBy, ModelPlan, Place, Plan, Problem, SinkPlan, SourcePlan, ValidateError,

@@ -33,7 +33,8 @@ pub struct MlflowSource {
     /// Name of this source in reports and state; by default the server's host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Address of the server, with its path where it has one; by default `MLFLOW_TRACKING_URI`.
+    /// Address of the server, with its path where it has one; or a store on this machine, `sqlite:///mlflow.db` or
+    /// `./mlruns`, which is only read. By default `MLFLOW_TRACKING_URI`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The experiments, by name or id; `*` stands for any text. By default all.
@@ -144,8 +145,8 @@ pub enum PostTo {
 pub struct MlflowPlan {
     /// Its name, unique among the sources.
     pub name: String,
-    /// Address of the server, without credentials; its path ends with `/`.
-    pub url: Url,
+    /// Where it is.
+    pub place: MlflowPlace,
     /// How to sign in.
     pub credentials: Credentials,
     /// Workspace.
@@ -166,6 +167,26 @@ pub struct MlflowPlan {
     pub requests_per_second: f64,
     /// After this long without a sign of life a running run is taken to be dead.
     pub stale_after: Duration,
+}
+
+/// Where MLflow keeps its runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MlflowPlace {
+    /// At a server: its address, without credentials; its path ends with `/`.
+    Server(Url),
+    /// In an SQLite database of this machine.
+    Database(PathBuf),
+    /// In a folder of this machine, such as `mlruns`.
+    Folder(PathBuf),
+}
+
+impl std::fmt::Display for MlflowPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Server(url) => url.fmt(f),
+            Self::Database(path) | Self::Folder(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// How to sign in to a tracker. Never shown: `Debug` hides the secrets.
@@ -215,8 +236,11 @@ impl MlflowSource {
             );
             return None;
         };
-        let (url, signed_in) = address(&text, &format!("{place}.url"), problems)?;
-        let name = self.name.clone().unwrap_or_else(|| url.host_str().unwrap_or("mlflow").to_owned());
+        let (at, signed_in) = address(&text, base, &format!("{place}.url"), problems)?;
+        let name = self.name.clone().unwrap_or_else(|| match &at {
+            MlflowPlace::Server(url) => url.host_str().unwrap_or("mlflow").to_owned(),
+            MlflowPlace::Database(path) | MlflowPlace::Folder(path) => super::folder_name(path),
+        });
         if !names.insert(name.clone()) {
             problems.add(
                 &format!("{place}.name"),
@@ -246,7 +270,7 @@ impl MlflowSource {
         let insecure = || variable(environment::MLFLOW_TRACKING_INSECURE_TLS).is_some_and(|v| v == "true");
         Some(MlflowPlan {
             name,
-            url,
+            place: at,
             credentials,
             workspace: self.workspace.clone().or_else(|| variable(environment::MLFLOW_WORKSPACE)),
             tls: Tls {
@@ -338,18 +362,37 @@ impl Secret {
     }
 }
 
-/// An address, and the user and password that stood in it.
+/// An address as MLflow writes them, and the user and password that stood in it.
 fn address(
     text: &str,
+    base: &Path,
     place: &str,
     problems: &mut Problems,
-) -> Option<(Url, Option<(String, SecretString)>)> {
-    let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let Some(mut url) = parsed.filter(Url::has_host) else {
+) -> Option<(MlflowPlace, Option<(String, SecretString)>)> {
+    // As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
+    if let Some(path) = text.strip_prefix("sqlite:///") {
+        return Some((MlflowPlace::Database(base.join(path)), None));
+    }
+    let parsed = Url::parse(text).ok();
+    match &parsed {
+        Some(url) if url.scheme() == "file" => {
+            // `file:./mlruns` is relative, though no address of a file should be.
+            let relative = text.strip_prefix("file:").filter(|path| !path.starts_with('/'));
+            let path = relative.map(PathBuf::from).or_else(|| url.to_file_path().ok())?;
+            return Some((MlflowPlace::Folder(base.join(path)), None));
+        }
+        None if text.contains('/') && !text.contains("://") => {
+            return Some((MlflowPlace::Folder(base.join(text)), None));
+        }
+        _ => {}
+    }
+    let Some(mut url) = parsed.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    else {
         problems.add(
             place,
-            "this is no address of a server",
-            "write one such as `http://localhost:5000` or `https://mlflow.example.org/team`",
+            "this is neither the address of a server nor a store on this machine",
+            "write one such as `http://localhost:5000`, `https://mlflow.example.org/team`, `sqlite:///mlflow.db` or \
+             `./mlruns`",
         );
         return None;
     };
@@ -363,5 +406,87 @@ fn address(
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
-    Some((url, signed_in))
+    Some((MlflowPlace::Server(url), signed_in))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::config::{Plan, SourcePlan, parse};
+
+    fn plan(source: &str, environment: &[(&'static str, &'static str)]) -> Result<Plan, String> {
+        let config = parse(&format!("version: 1\nsources: [mlflow: {source}]\n"), "test").unwrap();
+        config
+            .validate_in(Path::new("/base"), &environment.iter().copied().collect())
+            .map_err(|error| error.to_string())
+    }
+
+    fn mlflow(source: &str, environment: &[(&'static str, &'static str)]) -> MlflowPlan {
+        match plan(source, environment).unwrap().sources.remove(0) {
+            SourcePlan::Mlflow(plan) => *plan,
+            SourcePlan::Directory(_) => panic!("it is an MLflow source"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_comes_from_mlflows_environment() {
+        let environment = [
+            ("MLFLOW_TRACKING_URI", "https://mlflow.example.org/team"),
+            ("MLFLOW_TRACKING_USERNAME", "ann"),
+            ("MLFLOW_TRACKING_PASSWORD", "pw"),
+            ("MLFLOW_TRACKING_TOKEN", "tok"),
+            ("MLFLOW_WORKSPACE", "vision"),
+            ("MLFLOW_TRACKING_INSECURE_TLS", "true"),
+            ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/etc/ca.pem"),
+        ];
+        let found = mlflow("{}", &environment);
+        assert_eq!(found.place.to_string(), "https://mlflow.example.org/team/");
+        assert_eq!((found.name.as_str(), found.workspace.as_deref()), ("mlflow.example.org", Some("vision")));
+        assert!(found.tls.insecure && found.tls.certificates.is_some());
+        let Credentials::Basic { username, password } = found.credentials else {
+            panic!("user and password come first")
+        };
+        assert_eq!((username.as_str(), password.expose_secret()), ("ann", "pw"));
+        let written = mlflow(
+            "{url: \"http://other:5000\", token: {env: MINE}, insecure_tls: false}",
+            &[("MINE", "mine"), environment[1], environment[2], environment[5]],
+        );
+        let Credentials::Bearer(token) = written.credentials else { panic!("what is written comes first") };
+        assert_eq!((token.expose_secret(), written.tls.insecure), ("mine", false));
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let found = mlflow("{url: \"http://ann:geheim@host:5000/x?y\"}", &[]);
+        assert_eq!(found.place.to_string(), "http://host:5000/x/");
+        assert!(matches!(found.credentials, Credentials::Basic { .. }));
+        assert!(!format!("{found:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn stores_of_this_machine_are_addresses_too() {
+        for (text, place) in [
+            ("sqlite:///mlflow.db", MlflowPlace::Database("/base/mlflow.db".into())),
+            ("sqlite:////srv/mlflow.db", MlflowPlace::Database("/srv/mlflow.db".into())),
+            ("./mlruns", MlflowPlace::Folder("/base/./mlruns".into())),
+            ("file:///srv/mlruns", MlflowPlace::Folder("/srv/mlruns".into())),
+        ] {
+            let found = mlflow(&format!("{{url: \"{text}\"}}"), &[]);
+            assert_eq!(found.place, place);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_to_do() {
+        let said = |source| plan(source, &[]).unwrap_err();
+        assert!(said("{}").contains("set MLFLOW_TRACKING_URI"));
+        assert!(said("{url: \"localhost:5000\"}").contains("this is neither the address of a server"));
+        let several =
+            said("{url: \"http://h\", token: {env: NOT_SET}, poll_every: 0s, requests_per_second: 0}");
+        for part in ["sources[0].mlflow.token: NOT_SET is not set", "poll_every", "requests_per_second"] {
+            assert!(several.contains(part), "{several}");
+        }
+    }
 }

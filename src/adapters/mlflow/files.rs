@@ -49,7 +49,7 @@ impl Listings {
 
 /// A way to a file.
 #[derive(Debug, PartialEq, Eq)]
-enum Route {
+pub(super) enum Route {
     /// The server's proxy: the path below it.
     Proxy(String),
     /// A folder of this machine.
@@ -60,7 +60,7 @@ enum Route {
 
 impl Route {
     /// The route to `path` below an address of artifacts.
-    fn to(artifacts: &str, path: &str) -> Self {
+    pub(super) fn to(artifacts: &str, path: &str) -> Self {
         if let Some(rest) = artifacts.strip_prefix("mlflow-artifacts:") {
             // With or without a host: mlflow-artifacts:/1/abc, mlflow-artifacts://host:5000/1/abc.
             let below = match rest.strip_prefix("//") {
@@ -290,7 +290,7 @@ fn depth(path: &str) -> usize {
 }
 
 /// The first 8 bytes of a digest.
-fn digest(text: &str) -> u64 {
+pub(super) fn digest(text: &str) -> u64 {
     let digest = blake3::hash(text.as_bytes());
     digest.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
