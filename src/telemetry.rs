@@ -33,7 +33,10 @@ pub fn start(verbosity: i8, format: Format) {
         2.. => "trace",
     };
     let filter = EnvFilter::builder().with_env_var(config::LOG).try_from_env().unwrap_or_else(|_unset| {
-        EnvFilter::new(format!("warn,doodl3={level}").replace("warn,doodl3=error", "error"))
+        // usvg warns of each character that its font lacks: run names may hold any.
+        EnvFilter::new(
+            format!("warn,usvg=error,doodl3={level}").replace("warn,usvg=error,doodl3=error", "error"),
+        )
     });
     let colours =
         io::stderr().is_terminal() && std::env::var_os(config::NO_COLOR).is_none_or(|v| v.is_empty());

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{AgentError, Shared};
-use crate::adapters::tracker::{OwnRun, Point, Post, TrackedRun, Tracker, TrackerError};
+use crate::adapters::tracker::{Image, OwnRun, Point, Post, TrackedRun, Tracker, TrackerError};
 use crate::artifact::Artifact;
 use crate::compute;
 use crate::config::{PostTo, TrackerSink};
@@ -131,12 +131,18 @@ impl Poster<'_> {
         });
         let (artifacts, note, tags) = rendered.await??;
         let mut marks = Posted::from([(STATE.into(), state)]);
+        let artifacts = fresh(artifacts, &posted, &mut marks);
+        let series_too = self.options.series;
         let post = Post {
-            artifacts: fresh(artifacts, &posted, &mut marks),
+            images: if series_too {
+                images(&artifacts, &checkpoints, &posted, &mut marks)
+            } else {
+                Vec::new()
+            },
+            artifacts,
             tags: changed_tags(&tags, &posted, &mut marks),
             description: self.note(note, &posted, &mut marks),
-            series: if self.options.series { series(&checkpoints, &posted, &mut marks) } else { Vec::new() },
-            images: Vec::new(),
+            series: if series_too { series(&checkpoints, &posted, &mut marks) } else { Vec::new() },
         };
         let sent = self.tracker.post(&to, &post).await;
         if let Err(TrackerError::Gone) = sent {
@@ -290,6 +296,34 @@ fn series(checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) ->
         }
     }
     points
+}
+
+/// The phase portrait as it is at the last checkpoint, where it is new. The first one stands at step 0 too: the page opens
+/// there.
+fn images(
+    artifacts: &[Artifact],
+    checkpoints: &[CheckpointRow],
+    posted: &Posted,
+    marks: &mut Posted,
+) -> Vec<Image> {
+    let picture = artifacts.iter().find(|artifact| artifact.name == "phase_portrait.png");
+    let (Some(picture), Some(last)) = (picture, checkpoints.last()) else {
+        return Vec::new();
+    };
+    let what = "image phase_portrait";
+    let mark = last.step.to_string();
+    if posted.get(what) == Some(&mark) {
+        return Vec::new();
+    }
+    marks.insert(what.into(), mark);
+    let image = |step| Image {
+        name: "doodl3/phase_portrait".into(),
+        step,
+        timestamp_ms: last.modified_ns / 1_000_000,
+        png: picture.bytes.clone(),
+    };
+    let first = (!posted.contains_key(what) && last.step > 0).then(|| image(0));
+    first.into_iter().chain([image(last.step)]).collect()
 }
 
 /// All that decides whether a run is told something new.

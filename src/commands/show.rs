@@ -167,7 +167,7 @@ fn in_format(input: &ReportInput, format: Format) -> Result<String, Failure> {
         Format::Dot => "morse_graph.dot",
         Format::Svg => "morse_graph.svg",
     };
-    let artifacts = render::artifacts(input).map_err(Failure::unusable)?;
+    let artifacts = render::texts(input).map_err(Failure::unusable)?;
     let Some(artifact) = artifacts.into_iter().find(|artifact| artifact.name == name) else {
         let reason = input.analysis.as_ref().err().cloned().unwrap_or_default();
         return Err(Failure::unusable(anyhow!("there is no Morse graph of {}: {reason}", input.title)));

@@ -117,7 +117,7 @@ pub struct TrackerSink {
     pub post_to: PostTo,
     /// Whether the run's description gets a block with the picture and the verdict.
     pub description: bool,
-    /// Whether `doodl3/…` series are logged at the checkpoints' steps.
+    /// Whether `doodl3/…` series and the phase portrait are logged at the checkpoints' steps.
     pub series: bool,
     /// Whether each experiment gets a run of its own with the whole analysis.
     pub experiment_run: bool,

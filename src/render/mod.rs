@@ -1,7 +1,8 @@
 //! What people see: the report, its pictures, and the same as data.
 //!
 //! A pure function of its input: no clock, no files, no network; the same input gives the same bytes. Every picture is
-//! an SVG, once as a file of its own and once inside `report.html`, which needs nothing but itself.
+//! an SVG, once as a file of its own and once inside `report.html`, which needs nothing but itself; and a PNG, for
+//! places that show no SVG.
 
 mod axis;
 mod cells;
@@ -18,6 +19,7 @@ mod outcomes;
 mod palette;
 mod panel;
 mod phase_portrait;
+mod png;
 mod reading;
 mod regions;
 mod report;
@@ -31,10 +33,12 @@ mod words;
 
 pub use document::{AnalysisDocument, SCHEMA};
 pub use note::{RunTags, note, tags};
+pub use png::RasterError;
 pub use summary::summary;
 
 use self::reading::Reading;
 use self::report::Pictures;
+use self::svg::Picture;
 use crate::alert::Alert;
 use crate::artifact::Artifact;
 use crate::engine::{Analysis, Since};
@@ -138,6 +142,14 @@ pub enum RenderError {
         /// What `serde_json` says.
         source: serde_json::Error,
     },
+    /// A picture could not be made into pixels.
+    #[error("cannot draw {artifact}")]
+    Raster {
+        /// The artifact's name.
+        artifact: &'static str,
+        /// What went wrong.
+        source: RasterError,
+    },
     /// The template of the page asks for something that it is not given.
     #[error("cannot fill the template of report.html")]
     Template {
@@ -147,12 +159,26 @@ pub enum RenderError {
 }
 
 /// The artifacts of a report, in the order of their names' importance: `report.html`, `analysis.json`,
-/// `alerts.jsonl`, and, where there is an analysis, `morse_graph.json`, `.svg`, `.dot` and `phase_portrait.svg`.
+/// `alerts.jsonl`, and, where there is an analysis, `morse_graph.json`, `.svg`, `.png`, `.dot`, `phase_portrait.svg`
+/// and `.png`.
 ///
 /// # Errors
 ///
 /// Only if this program is at fault: [`RenderError`].
 pub fn artifacts(input: &ReportInput) -> Result<Vec<Artifact>, RenderError> {
+    made(input, true)
+}
+
+/// The artifacts that are text: the PNGs take longer than all of these.
+///
+/// # Errors
+///
+/// As [`artifacts`].
+pub fn texts(input: &ReportInput) -> Result<Vec<Artifact>, RenderError> {
+    made(input, false)
+}
+
+fn made(input: &ReportInput, pixels: bool) -> Result<Vec<Artifact>, RenderError> {
     let reading = Reading::new(input);
     let mut artifacts = vec![document::analysis(input)?, document::alerts(&reading.alerts())?];
     let pictures = reading.analysis().map(|analysis| Pictures {
@@ -164,10 +190,23 @@ pub fn artifacts(input: &ReportInput) -> Result<Vec<Artifact>, RenderError> {
         let graph = &analysis.morse_graph;
         artifacts.push(morse_graph::as_json(input, analysis)?);
         artifacts.push(Artifact::text("morse_graph.svg", SVG, pictures.morse_graph.file()));
+        if pixels {
+            artifacts.push(raster("morse_graph.png", &pictures.morse_graph)?);
+        }
         artifacts.push(Artifact::text("morse_graph.dot", "text/vnd.graphviz", morse_graph::as_dot(graph)));
         artifacts.push(Artifact::text("phase_portrait.svg", SVG, pictures.phase_portrait.file()));
+        if pixels {
+            artifacts.push(raster("phase_portrait.png", &pictures.phase_portrait)?);
+        }
     }
     Ok(artifacts)
+}
+
+/// A picture as PNG.
+fn raster(name: &'static str, picture: &Picture) -> Result<Artifact, RenderError> {
+    let bytes =
+        png::from_svg(&picture.plain()).map_err(|source| RenderError::Raster { artifact: name, source })?;
+    Ok(Artifact { name: name.to_owned(), media_type: "image/png", bytes })
 }
 
 const SVG: &str = "image/svg+xml";

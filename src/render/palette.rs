@@ -94,6 +94,14 @@ pub(super) fn variables() -> String {
     )
 }
 
+/// A style sheet with the colours on light ground in place of the variables of [`variables`], for what draws pictures
+/// without knowing variables.
+pub(super) fn on_light_ground(style_sheet: &str) -> String {
+    colours().into_iter().fold(style_sheet.to_owned(), |text, (name, light, _)| {
+        text.replace(&format!("var(--{name})"), &format!("#{:06x}", light.0))
+    })
+}
+
 /// Classes by which pictures name the colours of Morse sets: `f` fills, `s` strokes, `t` fills with the tint of the
 /// basin; each followed by a [`Colour`].
 pub(super) fn classes() -> String {

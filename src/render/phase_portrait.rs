@@ -159,7 +159,7 @@ fn legend(
             }
             Kind::Untrusted => {
                 item(svg, "not trusted: too far from data", &|svg, x, y| {
-                    swatch(svg, x, y, "", None);
+                    swatch(svg, x, y, "empty", None);
                     let lines = format!("M{:.1} {:.1}l8-8m-1 11l8-8", x + 1.0, y - 1.5);
                     svg.leaf("path", &[("class", &"hatch"), ("d", &lines)]);
                 });

@@ -34,6 +34,16 @@ impl Picture {
 
     /// As a file.
     pub(super) fn file(&self) -> String {
+        self.with_styles(&style_sheet())
+    }
+
+    /// As a file with the colours on light ground by value, for programs that know less of CSS than browsers do: no
+    /// variables, no media queries.
+    pub(super) fn plain(&self) -> String {
+        self.with_styles(&palette::on_light_ground(&(palette::classes() + STYLE)))
+    }
+
+    fn with_styles(&self, style: &str) -> String {
         let Self { size: (width, height), label, body } = self;
         format!(
             concat!(
@@ -44,7 +54,7 @@ impl Picture {
             w = number(*width),
             h = number(*height),
             label = escape(label),
-            style = style_sheet(),
+            style = style,
             body = body,
         )
     }
@@ -328,6 +338,15 @@ mod tests {
         let file = svg.finish((10.0, 10.0), hostile).file();
         assert!(!file.contains("<script"), "{file}");
         assert!(file.ends_with("</g></svg>\n"), "what was left open is closed");
+    }
+
+    #[test]
+    fn a_plain_picture_names_all_colours_by_value() {
+        let file = Svg::new().finish((10.0, 10.0), "").plain();
+        assert!(file.contains("svg .page{fill:#ffffff}") && !file.contains("--"), "{file}");
+        for foreign in ["var(", "@", ":not("] {
+            assert!(!file.contains(foreign), "{foreign} is not understood everywhere");
+        }
     }
 
     #[test]

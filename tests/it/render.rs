@@ -13,7 +13,7 @@ use doodl3::engine::{
     Analysis, Comparison, DataParameters, GridParameters, MapChoice, Parameters, Rebasing, Since,
     Subdivisions, SurrogateParameters, Trajectory,
 };
-use doodl3::render::{AnalysisDocument, Group, ReportInput, RunState, RunView, artifacts, summary};
+use doodl3::render::{AnalysisDocument, Group, ReportInput, RunState, RunView, artifacts, summary, texts};
 
 use crate::engine_analyze;
 
@@ -100,8 +100,10 @@ fn a_hundred_runs_of_which_three_went_wrong() {
             "alerts.jsonl",
             "morse_graph.json",
             "morse_graph.svg",
+            "morse_graph.png",
             "morse_graph.dot",
-            "phase_portrait.svg"
+            "phase_portrait.svg",
+            "phase_portrait.png"
         ]
     );
     let words = rendered.words();
@@ -117,6 +119,22 @@ fn a_hundred_runs_of_which_three_went_wrong() {
         assert!(words.contains(said), "{said}");
     }
     assert_eq!(rendered.text("alerts.jsonl").lines().count(), 4);
+}
+
+#[test]
+fn pictures_come_as_png_too() {
+    let input = report(Size { healthy: 9, checkpoints: 20, subdivisions: 10 });
+    let rendered = render("png", &input);
+    for name in ["morse_graph.png", "phase_portrait.png"] {
+        let picture = rendered.0.iter().find(|artifact| artifact.name == name).unwrap();
+        assert_eq!(picture.media_type, "image/png");
+        assert!(picture.bytes.starts_with(b"\x89PNG\r\n\x1a\n"), "{name}");
+        let width = u32::from_be_bytes(picture.bytes[16..20].try_into().unwrap());
+        assert!((1400..=1600).contains(&width), "{name} is {width} pixels wide");
+    }
+    let texts = texts(&input).unwrap();
+    let others = rendered.0.iter().filter(|artifact| artifact.media_type != "image/png");
+    assert!(others.eq(&texts), "all but the PNGs are text");
 }
 
 #[test]
