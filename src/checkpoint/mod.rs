@@ -22,6 +22,7 @@ mod sketch;
 mod state_dict;
 mod statistics;
 mod summary;
+mod torch_export;
 mod torch_zip;
 mod zip;
 

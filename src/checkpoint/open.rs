@@ -26,6 +26,8 @@ pub enum Format {
     Safetensors,
     /// A zip file as `torch.save` writes it since PyTorch 1.6.
     TorchZip,
+    /// A program of `torch.export` (.pt2).
+    TorchExport,
 }
 
 impl fmt::Display for Format {
@@ -33,6 +35,7 @@ impl fmt::Display for Format {
         formatter.write_str(match self {
             Self::Safetensors => "safetensors",
             Self::TorchZip => "torch.save (zip)",
+            Self::TorchExport => "torch.export",
         })
     }
 }

@@ -10,13 +10,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::Format;
-use super::directory::{Directory, Place};
+use super::directory::{Directory, Place, View};
 use super::dtype::{Dtype, Values};
 use super::error::Fault;
-use super::layout::{self, Buffer, Layout};
+use super::layout::{self, Buffer};
 use super::names::clip;
 use super::pickle::{self, Id, Pickle, Value};
 use super::state_dict;
+use super::torch_export;
 use super::zip::Archive;
 
 /// Most axes of a tensor; PyTorch itself has the same limit.
@@ -25,6 +26,9 @@ const MAX_AXES: usize = 64;
 /// Reads the directory of a file of `file_bytes` bytes that begins like a zip file.
 pub(super) fn read_directory(file: &File, file_bytes: u64) -> Result<Directory, Fault> {
     let archive = Archive::read(file, file_bytes)?;
+    if let Some(config) = torch_export::weights_of(&archive) {
+        return torch_export::read_directory(&archive, &config);
+    }
     let root = root(&archive)?;
     if archive.entry(&format!("{root}byteorder")).is_some()
         && archive.content(&format!("{root}byteorder"), 16)?.as_slice() != b"little"
@@ -61,12 +65,6 @@ fn root(archive: &Archive<'_>) -> Result<String, Fault> {
             "this is a TorchScript archive, not a checkpoint",
             "name it as the model's module in the configuration, and save checkpoints with \
              torch.save(model.state_dict(), …)",
-        ));
-    }
-    if has(&|name| name.ends_with("archive_format") || name.ends_with("models/model.json")) {
-        return Err(Fault::unsupported(
-            "this is a program of torch.export, not a checkpoint",
-            "save checkpoints with torch.save(model.state_dict(), …)",
         ));
     }
     match roots.as_slice() {
@@ -176,28 +174,8 @@ impl<'a> Storages<'a> {
             .ok_or_else(|| wrong("has no sensible strides"))?;
         let offset = self.pickle.unsigned(offset).ok_or_else(|| wrong("begins nowhere"))?;
 
-        // The storage's size is that of a zip entry, so it is no larger than the file.
-        let size = dtype.size() as u64;
-        let available = storage.bytes / size;
-        let elements = shape.iter().try_fold(1_u64, |product, &length| product.checked_mul(length));
-        let elements = elements.filter(|&elements| elements <= available).ok_or_else(|| {
-            wrong(&format!("of shape {shape:?} has more elements than its storage, which has {available}"))
-        })?;
-        let last = shape.iter().zip(&strides).try_fold(offset, |last, (&length, &stride)| {
-            stride.checked_mul(length.saturating_sub(1)).and_then(|reach| last.checked_add(reach))
-        });
-        if elements > 0 && last.is_none_or(|last| last >= available) {
-            return Err(wrong(&format!("reaches beyond its storage, which has {available} elements")));
-        }
         let start = self.start(&storage)?;
-        let offset = if elements > 0 { start + offset * size } else { start };
-        let strides = if elements == 0 || is_row_major(&shape, &strides) { None } else { Some(strides) };
-        Ok(Place {
-            stored_name: name.to_owned(),
-            dtype,
-            shape: shape.into_iter().map(|length| length as usize).collect(),
-            layout: Layout { offset, strides },
-        })
+        View { name, dtype, shape, strides, offset }.within(start, storage.bytes)
     }
 
     /// The number that a tensor of one element holds; `None` where it has more or none.
@@ -257,15 +235,6 @@ struct Storage<'a> {
     class: (&'a str, &'a str),
     key: &'a str,
     bytes: u64,
-}
-
-fn is_row_major(shape: &[u64], strides: &[u64]) -> bool {
-    let mut inner = 1;
-    shape.iter().zip(strides).rev().all(|(&length, &stride)| {
-        let fits = length == 1 || stride == inner;
-        inner *= length;
-        fits
-    })
 }
 
 /// The type of a storage's elements by the class of the storage, or the type itself.
