@@ -42,8 +42,8 @@ impl MorseDecomposition {
         };
         let or_one_of = |marked: Vec<u32>| {
             move |(): &mut (), members: &[u32], joined: bool| {
-                let component = components.component(members[0]);
-                joined || components.is_recurrent(members[0]) && marked.binary_search(&component).is_ok()
+                let is_marked = |member| marked.binary_search(&components.component(member)).is_ok();
+                joined || components.is_recurrent(members[0]) && is_marked(members[0])
             }
         };
         let join = |(): &mut (), a, b| a || b;

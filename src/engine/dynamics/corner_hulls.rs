@@ -27,6 +27,9 @@ const SLABS_AT_ONCE: usize = 4;
 /// … unless they had more than one vertex for so many cells of the grid.
 const CELLS_PER_VERTEX: usize = 64;
 
+/// Cells of a row whose hulls are taken at once: as many as stay, with all their ends, in the innermost cache.
+const CELLS_AT_ONCE: usize = 1 << 9;
+
 /// Vertices that one task evaluates. Fixed, so that results do not depend on the number of threads.
 const VERTICES_PER_TASK: usize = 1 << 10;
 
@@ -62,18 +65,17 @@ pub(super) fn corner_images<const D: usize>(
         control.check()?;
         let first_cell = first_slab * slab_cells;
         let (strides, corners) = (strides(grid), &corners);
-        // whole rows of cells along the last axis
-        let row = grid.cells_along(D - 1) as usize;
-        let rows_per_task = (CELLS_PER_TASK / row).max(1);
-        images.par_chunks_mut(rows_per_task * row).enumerate().for_each(|(task, images)| {
-            let first_cell = first_cell + task * rows_per_task * row;
-            let mut hulls = Row::default();
-            for (images, cell) in images.chunks_exact_mut(row).zip((first_cell..).step_by(row)) {
+        // parts of rows along the last axis; the numbers of cells are powers of two
+        let part = (grid.cells_along(D - 1) as usize).min(CELLS_AT_ONCE);
+        let tasks = images.par_chunks_mut(CELLS_PER_TASK).enumerate();
+        tasks.for_each_init(Row::default, |hulls, (task, images)| {
+            let first_cell = first_cell + task * CELLS_PER_TASK;
+            for (images, cell) in images.chunks_exact_mut(part).zip((first_cell..).step_by(part)) {
                 let from = |axis| if axis == 0 { first_slab } else { 0 };
                 let lowest: usize = (0..D)
                     .map(|axis| (grid.coordinate(cell as u32, axis) as usize - from(axis)) * strides[axis])
                     .sum();
-                let hulls = hulls.images(corners, strides, lowest, row, &seen);
+                let hulls = hulls.images(corners, strides, lowest, part, &seen);
                 images.iter_mut().zip(hulls).for_each(|(image, hull)| *image = narrowed(hull));
             }
         });

@@ -27,7 +27,7 @@ use crate::engine::{Control, EngineError};
 const PATH_SHARE: usize = 32;
 
 /// The path is no longer than this.
-const LONGEST_PATH: usize = 1 << 13;
+const LONGEST_PATH: usize = 1 << 12;
 
 /// Words of a set that make up a part of the graph.
 const WORDS_PER_PART: usize = 64;
@@ -35,8 +35,8 @@ const WORDS_PER_PART: usize = 64;
 /// Parts are gone on with in which at least this share waits of what waits in the fullest.
 const FULL_SHARE: u32 = 4;
 
-/// While one vertex in so many waits, parts are gone on with.
-const FEW: usize = 256;
+/// When so few wait, it no longer pays to go on with them in parallel.
+const FEW: usize = 1 << 8;
 
 /// Passes backward look at the vertices reached no more than so many times: where more are needed things creep, and a
 /// search is better.
@@ -130,13 +130,15 @@ fn reached<G: Digraph + ?Sized>(
     from: &[u32],
     control: &Control,
 ) -> Result<VertexSet, EngineError> {
-    let waiting = Waiting::new(among, graph.vertices());
+    let mut start = VertexSet::none(graph.vertices());
     for &vertex in from {
-        waiting.reach(vertex as usize / 64, 1 << (vertex % 64));
+        start.insert(vertex);
     }
+    start.keep_only(among);
+    let waiting = Waiting::new(among, start);
     loop {
         let (fullest, all) = waiting.counts();
-        if all * FEW < graph.vertices() as usize {
+        if all < FEW {
             break;
         }
         let least = (fullest / FULL_SHARE).max(1);
@@ -176,10 +178,11 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(among: &'a VertexSet, vertices: u32) -> Self {
-        let none = || SharedVertexSet::none(vertices);
-        let parts = (0..among.words.len().div_ceil(WORDS_PER_PART)).map(|_| AtomicU32::new(0)).collect();
-        Self { among, reached: none(), open: none(), parts }
+    /// Such of which none was looked at.
+    fn new(among: &'a VertexSet, reached: VertexSet) -> Self {
+        let count = |part: &[u64]| AtomicU32::new(part.iter().map(|word| word.count_ones()).sum());
+        let parts = reached.words.chunks(WORDS_PER_PART).map(count).collect();
+        Self { among, open: reached.clone().into(), reached: reached.into(), parts }
     }
 
     /// Of the vertices in one word those of the mask are reached.

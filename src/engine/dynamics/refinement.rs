@@ -1,5 +1,7 @@
 //! Adaptive maps: only what recurs is looked at closely.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,27 +77,30 @@ struct Leaves {
 }
 
 impl Leaves {
-    fn add(&mut self, depth: u32, leaves: impl IntoIterator<Item = Leaf>) {
+    fn add(&mut self, depth: u32, mut leaves: Vec<Leaf>) {
         if self.by_depth.len() <= depth as usize {
             self.by_depth.resize_with(depth as usize + 1, Vec::new);
         }
-        self.by_depth[depth as usize].extend(leaves);
+        let there = &mut self.by_depth[depth as usize];
+        if there.len() < leaves.len() {
+            std::mem::swap(there, &mut leaves);
+        }
+        there.append(&mut leaves);
     }
 
     /// Adds a component of one depth, which is not refined further.
-    fn add_component(&mut self, depth: u32, component: Vec<Leaf>) {
-        self.add_connected((depth, component.iter().map(|leaf| leaf.key).collect()));
-        self.add(depth, component.into_iter().map(Leaf::recurring));
-    }
-
-    fn add_connected(&mut self, connected: (u32, Vec<u64>)) {
-        if connected.1.len() > self.connected.1.len() {
-            self.connected = connected;
+    fn add_component(&mut self, depth: u32, mut component: Vec<Leaf>) {
+        if component.len() > self.connected.1.len() {
+            self.connected = (depth, component.par_iter().map(|leaf| leaf.key).collect());
         }
+        component.par_iter_mut().for_each(|leaf| *leaf = leaf.recurring());
+        self.add(depth, component);
     }
 
     fn append(&mut self, other: Self) {
-        self.add_connected(other.connected);
+        if other.connected.1.len() > self.connected.1.len() {
+            self.connected = other.connected;
+        }
         for (depth, leaves) in other.by_depth.into_iter().enumerate() {
             self.add(depth as u32, leaves);
         }
@@ -144,7 +149,7 @@ impl AdaptiveMap {
             for step in steps {
                 leaves.add(depth, step.leaves);
                 if depth < min {
-                    nodes.extend(step.recurrent.iter().map(|set| halves(&level, set)));
+                    nodes.par_extend(step.recurrent.par_iter().map(|set| halves(&level, set)));
                 } else {
                     let resolved = step.recurrent.into_par_iter().map(|candidate| work.resolve(candidate));
                     for found in resolved.collect::<Result<Vec<Leaves>, _>>()? {
@@ -177,17 +182,15 @@ impl<R: Rule> Work<'_, R> {
             key: map.grid().sets()[0].keys()[vertex as usize],
             image: map.images()[vertex as usize],
         };
-        let recurrent = components
-            .recurrent()
-            .map(|members| {
-                let mut members = members.to_vec();
-                members.sort_unstable();
-                members.into_iter().map(leaf).collect()
-            })
-            .collect();
-        let leaves =
-            (0..map.vertices()).filter(|&vertex| !components.is_recurrent(vertex)).map(leaf).collect();
-        Ok(Step { recurrent, leaves })
+        let recurrent: Vec<&[u32]> = components.recurrent().collect();
+        let leaves_of = |members: &[u32]| {
+            let mut leaves: Vec<Leaf> = members.par_iter().copied().map(leaf).collect();
+            leaves.sort_unstable_by_key(|leaf| leaf.key);
+            leaves
+        };
+        let recurrent = recurrent.into_par_iter().map(leaves_of).collect();
+        let others = (0..map.vertices()).into_par_iter().filter(|&vertex| !components.is_recurrent(vertex));
+        Ok(Step { recurrent, leaves: others.map(leaf).collect() })
     }
 
     /// Refines a candidate further, to see whether it holds anything.
@@ -195,20 +198,20 @@ impl<R: Rule> Work<'_, R> {
         let Refinement { min, max, limit, .. } = self.refinement;
         let mut refined = Leaves::default();
         let mut holds = false;
-        let mut open = vec![(min, candidate.clone())];
+        let mut open = vec![(min, Cow::Borrowed(candidate.as_slice()))];
         while let Some((depth, set)) = open.pop() {
             if depth == max || 2 * set.len() > limit {
                 holds = true;
                 if self.rule.mode() == Mode::Compatible {
                     break;
                 }
-                refined.add_component(depth, set);
+                refined.add_component(depth, set.into_owned());
                 continue;
             }
             let level = self.finest.ancestor_level(depth);
             let step = self.step(&self.finest.ancestor_level(depth + 1), halves(&level, &set))?;
             refined.add(depth + 1, step.leaves);
-            open.extend(step.recurrent.into_iter().map(|set| (depth + 1, set)));
+            open.extend(step.recurrent.into_iter().map(|set| (depth + 1, Cow::Owned(set))));
         }
         if holds && self.rule.mode() == Mode::Compatible {
             let mut unrefined = Leaves::default();
@@ -230,17 +233,18 @@ impl<R: Rule> Work<'_, R> {
             leaves.by_depth.into_iter().enumerate().filter(|(_, leaves)| !leaves.is_empty())
         {
             self.control.check()?;
-            leaves.par_sort_unstable_by_key(|leaf| leaf.key);
-            let keys = leaves.iter().map(|leaf| leaf.key).collect();
+            // parts one after the other, each of them sorted
+            leaves.par_sort_by_key(|leaf| leaf.key);
+            let keys = leaves.par_iter().map(|leaf| leaf.key).collect();
             sets.push(CellSet::new(self.finest.ancestor_level(depth as u32), keys));
             // in full mode whatever recurs on the final grid counts
             let all = self.rule.mode() == Mode::Full;
-            images
-                .extend(leaves.into_iter().map(|leaf| if all { leaf.image.recurring() } else { leaf.image }));
+            let image = |leaf: &Leaf| if all { leaf.image.recurring() } else { leaf.image };
+            images.par_extend(leaves.par_iter().map(image));
         }
         let grid = AdaptiveGrid::new(self.finest.clone(), sets);
         let level = self.finest.ancestor_level(connected_depth);
-        let connected = connected.into_iter().filter_map(|key| grid.position(&level, key)).collect();
+        let connected = connected.par_iter().filter_map(|&key| grid.position(&level, key)).collect();
         AdaptiveMap::new(grid, images, connected, self.control)
     }
 }

@@ -1,6 +1,6 @@
 //! Strongly connected components, without recursion.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
@@ -8,7 +8,8 @@ use super::Digraph;
 use super::large_component::LargeComponent;
 use super::poll::Poll;
 use super::trim::Trimmed;
-use super::vertex_set::VertexSet;
+use super::vertex_set::{VertexSet, bits};
+use super::walk::WORDS_PER_TASK;
 use crate::engine::{Control, EngineError};
 
 /// Set in a vertex' entry when its component has an edge inside.
@@ -23,8 +24,8 @@ const LARGE: usize = 1 << 13;
 /// No more of them are looked for.
 const MOST_LARGE: usize = 4;
 
-/// Entries of trimmed vertices that one task writes.
-const ENTRIES_PER_TASK: usize = 1 << 16;
+/// Entries that one task writes.
+const ENTRIES_PER_TASK: usize = 64 * WORDS_PER_TASK;
 
 /// The strongly connected components of a graph, in an order in which edges lead backward: when a component comes,
 /// all that can be reached from it have come before.
@@ -37,7 +38,8 @@ const ENTRIES_PER_TASK: usize = 1 << 16;
 /// Eight bytes a vertex to keep, and up to eight more for the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Components {
-    /// Component of each vertex, with the flags [`RECURRENT`] and [`CLOSED`].
+    /// Component of each vertex, with the flags [`RECURRENT`] and [`CLOSED`]; nothing of those that were trimmed, so that
+    /// no memory is taken where all were.
     of: Vec<u32>,
     /// The vertices, component by component.
     order: Vec<u32>,
@@ -95,33 +97,25 @@ impl Components {
             search.close(&component);
         }
         search.explore(rest)?;
-        let Search { index: mut of, count, mut parts, .. } = search;
-        searched.reverse();
+        let Search { index: of, count, mut parts, .. } = search;
         parts.extend(layers[1..].iter().map(|&end| (Part::Layer, end)));
-        let ends: Vec<usize> = layers.iter().map(|end| end - layers[0]).collect();
-        of.par_chunks_mut(ENTRIES_PER_TASK).enumerate().for_each(|(task, of)| {
-            let first = (task * ENTRIES_PER_TASK) as u32;
-            let end = first + of.len() as u32;
-            for ends in ends.windows(2) {
-                // the vertices of a layer increase
-                let layer = &trimmed[ends[0]..ends[1]];
-                let from = layer.partition_point(|&vertex| vertex < first);
-                let of_task = layer[from..].iter().take_while(|&&vertex| vertex < end);
-                for (vertex, component) in of_task.zip(count + (ends[0] + from) as u32..) {
-                    of[(vertex - first) as usize] = CLOSED | component;
-                }
-            }
-        });
         let count = count + trimmed.len() as u32;
         Ok(Self { of, order, count, parts })
     }
 
-    /// The components by number, in stretches.
-    pub(super) fn stretches(&self) -> impl DoubleEndedIterator<Item = Stretch<'_>> {
+    /// What lies in each part of the order, and where it starts and ends.
+    fn parts(&self) -> impl DoubleEndedIterator<Item = (Part, Range<usize>)> {
         (0..self.parts.len()).map(|number| {
             let start = if number == 0 { 0 } else { self.parts[number - 1].1 };
             let (part, end) = self.parts[number];
-            let vertices = &self.order[start..end];
+            (part, start..end)
+        })
+    }
+
+    /// The components by number, in stretches.
+    pub(super) fn stretches(&self) -> impl DoubleEndedIterator<Item = Stretch<'_>> {
+        self.parts().map(|(part, places)| {
+            let vertices = &self.order[places];
             match part {
                 Part::Recurrent => Stretch::Recurrent(vertices),
                 Part::Layer => Stretch::Layer(vertices),
@@ -145,7 +139,22 @@ impl Components {
 
     /// The component of a vertex, in `0..count()`; no edge leads to a component of a higher number.
     pub fn component(&self, vertex: u32) -> u32 {
-        self.of[vertex as usize] & !(RECURRENT | CLOSED)
+        match self.of[vertex as usize] {
+            0 => self.trimmed_component(vertex),
+            entry => entry & !(RECURRENT | CLOSED),
+        }
+    }
+
+    /// The component of a vertex that was trimmed.
+    fn trimmed_component(&self, vertex: u32) -> u32 {
+        let layers = self.parts().filter(|&(part, _)| part == Part::Layer);
+        let place_in = |places: Range<usize>| {
+            let place = self.order[places.clone()].binary_search(&vertex);
+            place.ok().map(|place| places.start + place)
+        };
+        let place = layers.rev().find_map(|(_, places)| place_in(places));
+        // each of those that were trimmed is a component, up to the last one
+        self.count - place.map_or(0, |place| self.order.len() - place) as u32
     }
 
     /// Whether the vertex lies on a cycle.
@@ -196,13 +205,13 @@ struct Search<'a, G: ?Sized> {
     /// Of a vertex on the path its number, of one left behind the smallest number on the path that is known to be
     /// reachable, until its component is known, which with its flag is larger than all of them.
     index: Vec<u32>,
-    /// Two stacks that never overlap: from the front, vertices whose component is still open; from the back, vertices in
-    /// the order in which components were closed.
+    /// Two stacks that never overlap: from the front, vertices in the order in which components were closed; from the
+    /// back, vertices whose component is still open.
     order: &'a mut [u32],
-    open: usize,
     closed: usize,
+    open: usize,
     count: u32,
-    /// Parts of the order of vertices and where they end, once it is turned around.
+    /// Parts of the order of vertices and where they end.
     parts: Vec<(Part, usize)>,
 }
 
@@ -213,8 +222,8 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
             control,
             poll: Poll::new(control),
             index: vec![0; graph.vertices() as usize],
-            open: 0,
-            closed: order.len(),
+            closed: 0,
+            open: order.len(),
             order,
             count: 0,
             parts: Vec::new(),
@@ -224,18 +233,23 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
     /// Writes down a component with more than one vertex whose successors are known.
     fn close(&mut self, component: &VertexSet) {
         let entry = self.count | CLOSED | RECURRENT;
-        for vertex in component.iter() {
-            self.closed -= 1;
-            self.order[self.closed] = vertex;
-            self.index[vertex as usize] = entry;
-        }
+        let start = self.closed;
+        self.closed += component.len();
+        component.write(&mut self.order[start..self.closed]);
+        let tasks =
+            self.index.par_chunks_mut(ENTRIES_PER_TASK).zip(component.words.par_chunks(WORDS_PER_TASK));
+        tasks.for_each(|(index, words)| {
+            for vertex in words.iter().zip(0..).flat_map(|(&word, number)| bits(word, number)) {
+                index[vertex as usize] = entry;
+            }
+        });
         self.count += 1;
         self.ends(Part::Recurrent);
     }
 
-    /// The vertices that were closed last, down to `end`, are one component.
-    fn settle(&mut self, end: usize) {
-        let members = &self.order[self.closed..end];
+    /// The vertices that were closed last, from `start` on, are one component.
+    fn settle(&mut self, start: usize) {
+        let members = &self.order[start..self.closed];
         let recurs = members.len() > 1 || self.graph.has_edge(members[0], members[0]);
         let entry = self.count | CLOSED | if recurs { RECURRENT } else { 0 };
         for &member in members {
@@ -247,7 +261,7 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
 
     /// What was closed last is the end of such a part.
     fn ends(&mut self, part: Part) {
-        let end = self.order.len() - self.closed;
+        let end = self.closed;
         match self.parts.last_mut() {
             Some((Part::Singles, last)) if part == Part::Singles => *last = end,
             _ => self.parts.push((part, end)),
@@ -298,25 +312,27 @@ impl<'a, G: Digraph + ?Sized> Search<'a, G> {
                 });
                 if low < own {
                     self.index[vertex as usize] = low;
+                    self.open -= 1;
                     self.order[self.open] = vertex;
-                    self.open += 1;
                 } else {
                     // `vertex` and all open vertices that were seen after it are one component
-                    let end = self.closed;
-                    while self.open > 0 && own <= self.index[self.order[self.open - 1] as usize] {
-                        self.open -= 1;
-                        self.closed -= 1;
-                        self.order[self.closed] = self.order[self.open];
-                        pending.remove(self.order[self.closed]);
+                    let start = self.closed;
+                    while let Some(&member) = self.order.get(self.open)
+                        && own <= self.index[member as usize]
+                    {
+                        self.order[self.closed] = member;
+                        pending.remove(member);
+                        self.open += 1;
+                        self.closed += 1;
                     }
-                    self.closed -= 1;
                     self.order[self.closed] = vertex;
                     pending.remove(vertex);
-                    next_index -= (end - self.closed) as u32;
-                    self.settle(end);
+                    self.closed += 1;
+                    next_index -= (self.closed - start) as u32;
+                    self.settle(start);
                 }
                 if self.poll.after(work)? {
-                    let share = 1.0 - self.closed as f64 / self.order.len() as f64;
+                    let share = self.closed as f64 / self.order.len() as f64;
                     self.control.report("recurrence", share);
                 }
                 match path.pop() {

@@ -10,7 +10,7 @@ use crate::engine::{Control, EngineError};
 
 /// Another round is worth its cost while it trims one vertex in so many: a round looks at all edges that are left, as
 /// the search for components does, but in order and in parallel.
-const WORTHWHILE: usize = 6;
+const WORTHWHILE: usize = 10;
 
 /// The vertices of a graph, cut into a core that maps into itself and layers before it.
 pub(super) struct Trimmed {
@@ -49,9 +49,11 @@ impl Trimmed {
             let mut image = image(graph, part, control)?;
             image.keep_only(part);
             let before = part.len();
-            let cut = part.write_without(&image, &mut self.order[..end]);
-            *part = image;
+            let mut layer = std::mem::replace(part, image);
+            layer.remove_all(part);
+            let cut = layer.len();
             if cut > 0 {
+                layer.write(&mut self.order[end - cut..end]);
                 end -= cut;
                 layers.push(end);
             }
@@ -83,28 +85,18 @@ fn image<G: Digraph + ?Sized>(
 }
 
 impl VertexSet {
-    /// Writes the vertices that are not in a subset to the end of `places`, in increasing order; returns their number.
-    fn write_without(&self, subset: &Self, places: &mut [u32]) -> usize {
-        let chunks = || self.words.par_chunks(WORDS_PER_TASK).zip(subset.words.par_chunks(WORDS_PER_TASK));
-        let differences = |(all, some): (&'_ [u64], &'_ [u64])| {
-            let difference = |(all, some): (&u64, &u64)| (all & !some).count_ones() as usize;
-            all.iter().zip(some).map(difference).sum()
-        };
-        let counts: Vec<usize> = chunks().map(differences).collect();
-        let count = counts.iter().sum();
-        let (_, mut rest) = places.split_at_mut(places.len() - count);
-        let mut parts = Vec::with_capacity(counts.len());
-        for count in counts {
-            let (part, after) = rest.split_at_mut(count);
-            parts.push(part);
-            rest = after;
-        }
-        chunks().zip(parts).enumerate().for_each(|(task, ((all, some), part))| {
-            let words = all.iter().zip(some).zip((task * WORDS_PER_TASK) as u32..);
-            let vertices = words.flat_map(|((all, some), number)| bits(all & !some, number));
+    /// Writes its vertices, in increasing order, to as many places.
+    pub(super) fn write(&self, mut places: &mut [u32]) {
+        let words = || self.words.par_chunks(WORDS_PER_TASK);
+        let count = |words: &[u64]| words.iter().map(|word| word.count_ones() as usize).sum();
+        let counts: Vec<usize> = words().map(count).collect();
+        let parts: Vec<&mut [u32]> =
+            counts.into_iter().filter_map(|count| places.split_off_mut(..count)).collect();
+        words().zip(parts).enumerate().for_each(|(task, (words, part))| {
+            let words = words.iter().zip((task * WORDS_PER_TASK) as u32..);
+            let vertices = words.flat_map(|(&word, number)| bits(word, number));
             part.iter_mut().zip(vertices).for_each(|(place, vertex)| *place = vertex);
         });
-        count
     }
 }
 

@@ -133,6 +133,12 @@ impl SharedVertexSet {
     }
 }
 
+impl From<VertexSet> for SharedVertexSet {
+    fn from(set: VertexSet) -> Self {
+        Self { words: set.words.into_iter().map(AtomicU64::new).collect() }
+    }
+}
+
 /// The vertices in one word of a set.
 pub(super) fn bits(word: u64, number: u32) -> impl Iterator<Item = u32> {
     let nonempty = |word: u64| (word != 0).then_some(word);

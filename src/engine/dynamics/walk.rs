@@ -12,7 +12,7 @@ use crate::engine::grid::Rows;
 use crate::engine::{Control, EngineError};
 
 /// Words of a set that one task takes.
-pub(super) const WORDS_PER_TASK: usize = 1 << 8;
+pub(super) const WORDS_PER_TASK: usize = 1 << 5;
 
 /// Calls `look` with each vertex of a set, and `tell` with what was seen. Of vertices that follow each other and are alike
 /// only the first is looked at. With what it sees `look` returns the work that this was.

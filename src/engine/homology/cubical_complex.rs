@@ -1,5 +1,9 @@
 //! The cells of an index pair, of every dimension.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use super::cubical_space::{CellBox, CubicalSpace};
 use super::key_set::KeySet;
 use crate::engine::grid::MAX_DIMENSION;
@@ -7,6 +11,12 @@ use crate::engine::{Control, EngineError};
 
 /// Cells that are looked at between two looks at the cancel flag.
 const POLL_EVERY: usize = 1 << 10;
+
+/// Cells that one task looks at, whose keys are joined with those of the others.
+const CELLS_PER_TASK: usize = 1 << 11;
+
+/// In no more parts than this the images of a set are looked at, since each marks a copy of the rim.
+const MOST_PARTS: usize = 8;
 
 /// The position of an elementary cube along each axis, in half cells: 2c is the lower end of cell c, 2c + 1 its inside.
 /// So the dimension of a cube is the number of its odd positions.
@@ -138,41 +148,31 @@ impl IndexPair {
     pub(super) fn new(
         space: &CubicalSpace,
         set: &[u64],
-        image_of: impl Fn(usize) -> Option<CellBox>,
+        image_of: impl Fn(usize) -> Option<CellBox> + Sync,
         control: &Control,
     ) -> Result<Self, EngineError> {
         let members = KeySet::from_sorted(set);
-        let mut words = Vec::new();
-        for (number, &cell) in set.iter().enumerate() {
-            poll(number, control)?;
-            for_each_neighbour(space, cell, |neighbour| {
-                let word = neighbour >> 6;
-                if words.last() != Some(&word) {
-                    words.push(word);
-                }
-            });
-            if number.is_multiple_of(POLL_EVERY * 16) {
-                words.sort_unstable();
-                words.dedup();
-            }
-        }
-        let mut rim = KeySet::with_room(words);
-        for (number, &cell) in set.iter().enumerate() {
-            poll(number, control)?;
-            for_each_neighbour(space, cell, |neighbour| rim.insert(neighbour));
-        }
+        let mut rim = gathered(set, |cell, visit| for_each_neighbour(space, cell, visit), control)?;
         for &cell in set {
             rim.remove(cell);
         }
         rim.compact();
-        let mut collar = rim.none_of();
-        if rim.len() > 0 {
-            for number in 0..set.len() {
+        let marked = |numbers: Range<usize>| {
+            let mut marked = rim.none_of();
+            for number in numbers {
                 poll(number, control)?;
                 if let Some(image) = image_of(number) {
-                    image.for_each_row(space, |first, last| rim.mark(first, last, &mut collar));
+                    image.for_each_row(space, |first, last| rim.mark(first, last, &mut marked));
                 }
             }
+            Ok(marked)
+        };
+        let mut collar = KeySet::default();
+        if rim.len() > 0 {
+            let cells = set.len().div_ceil(MOST_PARTS).max(CELLS_PER_TASK);
+            let parts = (0..set.len()).into_par_iter().step_by(cells);
+            let marked = parts.map(|start| marked(start..set.len().min(start + cells)));
+            collar = marked.try_reduce(KeySet::default, |a, b| Ok(a.union(b)))?;
         }
         collar.compact();
         Ok(Self { set: members, collar })
@@ -180,39 +180,31 @@ impl IndexPair {
 }
 
 impl CubicalComplex {
-    /// The complex of a pair; none if keys of its cubes need more than 64 bits.
-    pub(super) fn new(
+    /// The complex of all faces of a set, of which [`Self::remove_faces`] makes that of a pair; none if keys of its cubes
+    /// need more than 64 bits.
+    pub(super) fn of_faces(
         space: &CubicalSpace,
         set: &[u64],
-        pair: &IndexPair,
         control: &Control,
     ) -> Result<Option<Self>, EngineError> {
         let Some(frame) = Frame::new(space, set) else { return Ok(None) };
-        let mut words = Vec::new();
-        for (number, &cell) in set.iter().enumerate() {
-            poll(number, control)?;
-            frame.for_each_face(space, cell, |face| {
-                let word = face >> 6;
-                if words.last() != Some(&word) {
-                    words.push(word);
-                }
-            });
-            if number.is_multiple_of(POLL_EVERY * 16) {
-                words.sort_unstable();
-                words.dedup();
-            }
-        }
-        let mut cubes = KeySet::with_room(words);
-        for (number, &cell) in set.iter().enumerate() {
-            poll(number, control)?;
-            frame.for_each_face(space, cell, |face| cubes.insert(face));
-        }
-        for (number, cell) in pair.collar.iter().enumerate() {
-            poll(number, control)?;
-            frame.for_each_face(space, cell, |face| cubes.remove(face));
-        }
-        cubes.compact();
+        let cubes = gathered(set, |cell, visit| frame.for_each_face(space, cell, visit), control)?;
         Ok(Some(Self { frame, cubes }))
+    }
+
+    /// Takes out the faces of some cells.
+    pub(super) fn remove_faces(
+        &mut self,
+        space: &CubicalSpace,
+        of: &KeySet,
+        control: &Control,
+    ) -> Result<(), EngineError> {
+        for (number, cell) in of.iter().enumerate() {
+            poll(number, control)?;
+            self.frame.for_each_face(space, cell, |face| self.cubes.remove(face));
+        }
+        self.cubes.compact();
+        Ok(())
     }
 
     /// Calls `visit` with each face of a cube in the complex of one dimension less: its key, number, whether its
@@ -274,6 +266,35 @@ fn for_each_choice(parts: &[[Option<u64>; 3]], visit: &mut impl FnMut(u64)) {
             visit(sum);
         }
     }
+}
+
+/// The keys with which `for_each` calls its second argument, for some cells.
+fn gathered(
+    cells: &[u64],
+    for_each: impl Fn(u64, &mut dyn FnMut(u64)) + Sync,
+    control: &Control,
+) -> Result<KeySet, EngineError> {
+    let of_task = |cells: &[u64]| {
+        control.check()?;
+        let mut words = Vec::new();
+        let mut note = |key| {
+            if words.last() != Some(&(key >> 6)) {
+                words.push(key >> 6);
+            }
+        };
+        for &cell in cells {
+            for_each(cell, &mut note);
+        }
+        let mut keys = KeySet::with_room(words);
+        for &cell in cells {
+            for_each(cell, &mut |key| keys.insert(key));
+        }
+        Ok(keys)
+    };
+    let tasks = cells.par_chunks(CELLS_PER_TASK).map(of_task);
+    let mut keys = tasks.try_reduce(KeySet::default, |a, b| Ok(a.union(b)))?;
+    keys.compact();
+    Ok(keys)
 }
 
 fn poll(number: usize, control: &Control) -> Result<(), EngineError> {

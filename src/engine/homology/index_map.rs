@@ -56,10 +56,14 @@ pub fn conley_index(
         Ok(images) => images,
         Err(reason) => return undefined(reason),
     };
-    let pair = IndexPair::new(space, set, |number| images.of_member(number), control)?;
-    let Some(complex) = CubicalComplex::new(space, set, &pair, control)? else {
+    let (pair, complex) = rayon::join(
+        || IndexPair::new(space, set, |number| images.of_member(number), control),
+        || CubicalComplex::of_faces(space, set, control),
+    );
+    let (pair, Some(mut complex)) = (pair?, complex?) else {
         return undefined(Undefined::TooLarge);
     };
+    complex.remove_faces(space, &pair.collar, control)?;
     let homology = RelativeHomology::new(&complex, field, control)?;
     let carrier = Carrier { space, complex: &complex, pair: &pair, images: &images, field };
 

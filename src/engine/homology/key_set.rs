@@ -154,6 +154,27 @@ impl KeySet {
         }
     }
 
+    /// The members of both, to be numbered by [`Self::compact`].
+    pub(super) fn union(self, other: Self) -> Self {
+        if self.words.is_empty() || other.words.is_empty() {
+            return if self.words.is_empty() { other } else { self };
+        }
+        let words = self.words.into_iter().chain(other.words);
+        let mut all: Vec<(u64, u64)> = words.zip(self.bits.into_iter().chain(other.bits)).collect();
+        // two runs, which are merged
+        all.sort_by_key(|&(word, _)| word);
+        let mut union = Self::default();
+        for (word, bits) in all {
+            if let Some(last) = union.bits.last_mut().filter(|_| union.words.last() == Some(&word)) {
+                *last |= bits;
+            } else {
+                union.words.push(word);
+                union.bits.push(bits);
+            }
+        }
+        union
+    }
+
     /// Drops words without members, and numbers what is left.
     pub(super) fn compact(&mut self) {
         let kept = |slot: &usize| self.bits[*slot] != 0;
@@ -204,6 +225,12 @@ mod tests {
             set.mark(first, last, &mut marked);
             marked.compact();
             prop_assert_eq!(marked.iter().collect::<BTreeSet<_>>(), keys.range(first..=last).copied().collect());
+
+            let others_sorted: Vec<u64> = others.iter().copied().collect();
+            let mut union = set.clone().union(KeySet::from_sorted(&others_sorted));
+            union.compact();
+            prop_assert_eq!(union.iter().collect::<BTreeSet<_>>(), keys.union(&others).copied().collect());
+            prop_assert_eq!(union.len(), keys.union(&others).count());
 
             for &other in &others {
                 set.remove(other);

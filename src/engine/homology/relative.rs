@@ -110,7 +110,9 @@ mod tests {
         let space = CubicalSpace::new(bits, periodic).unwrap();
         let image = Some(CellBox::new(&space, cut));
         let pair = IndexPair::new(&space, set, |_| image, &Control::default()).unwrap();
-        CubicalComplex::new(&space, set, &pair, &Control::default()).unwrap().unwrap()
+        let mut complex = CubicalComplex::of_faces(&space, set, &Control::default()).unwrap().unwrap();
+        complex.remove_faces(&space, &pair.collar, &Control::default()).unwrap();
+        complex
     }
 
     fn of_dimension(complex: &CubicalComplex, dimension: usize) -> Vec<u64> {
