@@ -2,7 +2,7 @@
 
 Nothing but the tests needs it. It shares its libraries with third_party/libtorch, and NVIDIA's are replaced by
 stand-ins, so that it takes 0.8 GB rather than 4.7. With LIBTORCH_USE_PYTORCH=1 it borrows the PyTorch of the python in
-use instead.
+use instead. mlflow_environment.py makes the other environment of the tests with the same steps.
 """
 
 import hashlib
@@ -17,10 +17,9 @@ import libtorch
 from wheels import Problem, check_space, fetch, missing_bytes, say
 
 ENVIRONMENT = os.path.join(libtorch.THIRD_PARTY, "pytorch-venv")
-PYTHON = os.path.join(ENVIRONMENT, "bin", "python")
-STAMP = os.path.join(ENVIRONMENT, ".complete")
 REQUIREMENTS = os.path.join("scripts", "python-requirements.txt")
 INSTALLED = 1_300_000_000
+PYTHONS = [sys.executable] + [f"python3.{minor}" for minor in (11, 12, 13, 14, 10)]  # in the order of preference
 
 # As libtorch needs them, and only then.
 SHARED = {
@@ -32,8 +31,8 @@ SHARED = {
 def main():
     borrowed = borrowed_packages()
     python = sys.executable if borrowed else suitable_python()
-    recipe = describe(python, borrowed)
-    if is_complete(recipe):
+    recipe = describe(python, f"torch {borrowed or libtorch.VERSION}", REQUIREMENTS)
+    if is_complete(ENVIRONMENT, recipe):
         return
     wheel = None
     if not borrowed:
@@ -45,15 +44,15 @@ def main():
     say("making the tests' Python environment")
     libtorch.remove(ENVIRONMENT)
     try:
-        create(python)
+        create(python, ENVIRONMENT)
         if borrowed:
             with open(os.path.join(site_packages(), "pytorch.pth"), "w") as file:
                 file.write(borrowed + "\n")
         else:
             install_torch(wheel)
-        pip("install", "--requirement", REQUIREMENTS)
+        pip(ENVIRONMENT, REQUIREMENTS, "--no-cache-dir", "--requirement", REQUIREMENTS)
         check_import()
-        with open(STAMP, "w") as file:
+        with open(os.path.join(ENVIRONMENT, libtorch.STAMP), "w") as file:
             file.write(recipe)
     except BaseException:
         libtorch.remove(ENVIRONMENT)
@@ -73,8 +72,7 @@ def suitable_python():
             "LIBTORCH_USE_PYTORCH=1 to use a PyTorch 2.13 of your own, too, or unset LIBTORCH and remove the link "
             "third_party/libtorch to have both fetched"
         )
-    names = [sys.executable] + [f"python3.{minor}" for minor in (11, 12, 13, 14, 10)]
-    candidates = [path for path in map(shutil.which, names) if path and tag(path) in libtorch.TORCH]
+    candidates = [path for path in map(shutil.which, PYTHONS) if path and tag(path) in libtorch.TORCH]
     if not candidates:
         raise Problem(
             f"PyTorch 2.13 is built for Python 3.10 to 3.14, and {sys.executable} is "
@@ -82,7 +80,7 @@ def suitable_python():
             "or set LIBTORCH_USE_PYTORCH=1 with a python that has PyTorch 2.13"
         )
     for path in candidates:
-        if subprocess.run([path, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL).returncode == 0:
+        if can_make_environments(path):
             return path
     raise Problem(
         f"{candidates[0]} cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"
@@ -99,6 +97,10 @@ def tag(python):
     return answer.stdout.strip()
 
 
+def can_make_environments(python):
+    return subprocess.run([python, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL).returncode == 0
+
+
 def borrowed_packages():
     """The folder of packages that holds the user's PyTorch, if that is to be used."""
     if not os.environ.get("LIBTORCH_USE_PYTORCH"):
@@ -107,27 +109,31 @@ def borrowed_packages():
     return os.path.dirname(os.path.dirname(os.path.realpath(os.path.join(libtorch.LIBTORCH, "lib"))))
 
 
-def describe(python, borrowed):
-    """What the environment is made from; made anew when this changes."""
-    with open(REQUIREMENTS, "rb") as file:
-        requirements = hashlib.sha256(file.read()).hexdigest()
+def describe(python, principal, requirements):
+    """What an environment is made from; made anew when this changes."""
+    with open(requirements, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
     version = subprocess.run([python, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    return f"recipe 1, {version}, torch {borrowed or libtorch.VERSION}, requirements {requirements}\n"
+    return f"recipe 1, {version}, {principal}, requirements {digest}\n"
 
 
-def is_complete(recipe):
+def is_complete(environment, recipe):
     try:
-        with open(STAMP) as file:
-            return file.read() == recipe and subprocess.run([PYTHON, "-c", ""]).returncode == 0
+        with open(os.path.join(environment, libtorch.STAMP)) as file:
+            return file.read() == recipe and subprocess.run([interpreter(environment), "-c", ""]).returncode == 0
     except OSError:
         return False
+
+
+def interpreter(environment):
+    return os.path.join(environment, "bin", "python")
 
 
 # Making it
 
 
-def create(python):
-    command = [python, "-m", "venv", ENVIRONMENT]
+def create(python, environment):
+    command = [python, "-m", "venv", environment]
     answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if answer.returncode != 0:
         raise Problem(f"{' '.join(command)} failed: {answer.stdout.strip()}")
@@ -135,7 +141,7 @@ def create(python):
 
 def install_torch(wheel):
     # Unpacked, libtorch_cpu.so would be there twice for a moment; check_space counts that.
-    pip("install", "--no-deps", "--no-compile", wheel)
+    pip(ENVIRONMENT, REQUIREMENTS, "--no-deps", "--no-compile", "--no-cache-dir", wheel)
     packages = site_packages()
     # From now on pip must not want NVIDIA's packages: it forgets that torch asked for them.
     metadata = os.path.join(packages, f"torch-{libtorch.VERSION}.dist-info", "METADATA")
@@ -156,7 +162,7 @@ def install_torch(wheel):
 
 def check_import():
     code = "import numpy, safetensors, sklearn, torch; print(torch.__version__); torch.nn.Linear(2, 2)(torch.ones(1, 2))"
-    answer = subprocess.run([PYTHON, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    answer = subprocess.run([interpreter(ENVIRONMENT), "-W", "ignore", "-c", code], capture_output=True, text=True)
     if answer.returncode != 0:
         raise Problem(f"the tests' Python does not work: {answer.stderr.strip()}")
     libtorch.refuse_other_version(answer.stdout.strip(), "the tests' Python has PyTorch")
@@ -164,15 +170,16 @@ def check_import():
 
 def site_packages():
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    return subprocess.run([PYTHON, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return subprocess.run([interpreter(ENVIRONMENT), "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def pip(*arguments):
-    command = [PYTHON, "-m", "pip", *arguments, "--quiet", "--no-cache-dir", "--disable-pip-version-check"]
+def pip(environment, requirements, *arguments):
+    """Installs into an environment; `requirements` is the file that tells what it needs."""
+    command = [interpreter(environment), "-m", "pip", "install", *arguments, "--quiet", "--disable-pip-version-check"]
     if subprocess.run(command).returncode != 0:
         raise Problem(
-            "pip could not install what the tests' Python needs (its words are above); without network, see "
-            f"{REQUIREMENTS} for what to bring along (PIP_FIND_LINKS=/folder)"
+            f"pip could not install what third_party/{os.path.basename(environment)} needs (its words are above); run the "
+            f"set-up again to go on; without network, see {requirements} for what to bring along (PIP_FIND_LINKS=/folder)"
         )
 
 
