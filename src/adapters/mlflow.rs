@@ -47,7 +47,7 @@ const INTERVAL: usize = 2_500;
 /// Most experiments that one search names.
 const EXPERIMENTS: usize = 100;
 /// How long the list of experiments is believed.
-const EXPERIMENTS_KEPT: Duration = Duration::from_secs(300);
+const EXPERIMENTS_KEPT: Duration = Duration::from_secs(15);
 /// Clocks of trainers that differ by less lose no run.
 const SLACK_MS: i64 = 600_000;
 

@@ -92,6 +92,10 @@ async fn all(shared: &Shared) -> Result<Option<u32>, AgentError> {
                 }
                 None => continue,
             };
+            if delivered.is_err() && shared.stop.is_cancelled() {
+                // It was broken off: the promise stands.
+                return Ok(None);
+            }
             if let Err(attempts) = settle(shared, promise, delivered).await? {
                 failures = Some(failures.map_or(attempts, |least| least.min(attempts)));
             }

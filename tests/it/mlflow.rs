@@ -180,21 +180,38 @@ impl Drop for Training {
 
 impl Training {
     fn start(server: &Server, experiment: &str, pause: &str) -> Self {
+        let mut command = Self::command(&server.url(), experiment, pause);
+        if server.with_users {
+            command.env("MLFLOW_TRACKING_USERNAME", ADMIN.0).env("MLFLOW_TRACKING_PASSWORD", ADMIN.1);
+        }
+        Self::spawn(command)
+    }
+
+    /// Trains with a store in a folder, without a server.
+    fn without_server(folder: &Path, store: &str) -> Self {
+        let mut command = Self::command(store, "offline", "0");
+        command.current_dir(folder).env("MLFLOW_ALLOW_FILE_STORE", "true");
+        Self::spawn(command)
+    }
+
+    fn command(store: &str, experiment: &str, pause: &str) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(environment().unwrap().join("python"));
         command
             .arg(root.join("tests/fixtures/mlflow/train.py"))
             .args([experiment, &STEPS.to_string(), pause])
-            .env("MLFLOW_TRACKING_URI", server.url())
+            .env("MLFLOW_TRACKING_URI", store)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        if server.with_users {
-            command.env("MLFLOW_TRACKING_USERNAME", ADMIN.0).env("MLFLOW_TRACKING_PASSWORD", ADMIN.1);
-        }
+        // PyTorch lies in the other environment.
         let packages = std::fs::read_dir(root.join("third_party/pytorch-venv/lib")).into_iter().flatten();
         if let Some(python) = packages.flatten().next() {
             command.env("PYTHONPATH", python.path().join("site-packages"));
         }
+        command
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut process = command.spawn().unwrap();
         let stdin = process.stdin.take();
         Self { process, stdin }
@@ -414,4 +431,52 @@ fn a_server_with_users_is_told_who_asks_and_says_what_is_not_allowed() {
     assert!(daemon.stop().success());
     let log = place.log();
     assert!(!log.contains(ADMIN.1) && !log.contains(reader.1), "no secret is logged");
+}
+
+#[test]
+fn stores_without_a_server_are_read_and_get_their_reports() {
+    if environment().is_none() {
+        return;
+    }
+    for store in ["sqlite:///mlflow.db", "./mlruns"] {
+        let place = Place::new("");
+        let mut training = Training::without_server(&place.path(""), store);
+        let keys = training.written();
+        training.end();
+        let text = format!(
+            "version: 1\nsources: [mlflow: {{name: local, url: \"{store}\", poll_every: 500ms}}]\n\
+             analysis: {{grid: {{subdivisions: 8}}}}\nsinks: [tracker: {{}}]\n"
+        );
+        std::fs::write(place.path("doodl3.yaml"), text).unwrap();
+        assert!(place.run(&["check"]).contains("shows 3 runs in 1 experiment (offline)"));
+        let daemon = place.watch();
+        let export = place.wait_for("all checkpoints", complete);
+        assert!(alerts(&export).contains(&("seed-2".into(), "nonfinite".into())), "{store}");
+        let reports = || {
+            let found = |key: &String| !files_named(&place.path("mlruns"), key, "report.html").is_empty();
+            keys.iter().all(found)
+        };
+        let began = Instant::now();
+        while !reports() {
+            assert!(began.elapsed() < FOREVER, "no reports: {}", place.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(daemon.stop().success());
+    }
+}
+
+/// Files of a name below a folder whose path names a run.
+fn files_named(folder: &Path, run: &str, name: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with(name) && path.to_string_lossy().contains(run) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
