@@ -63,8 +63,8 @@ def suitable_python():
         if tag(path) in tags and can_make_environments(path):
             return path
     say(
-        f"MLflow 3 needs a CPython 3.{OLDEST} to 3.{NEWEST} that can make virtual environments, and {sys.executable} is "
-        f"{'.'.join(map(str, sys.version_info[:2]))}: going on without; the tests with an MLflow server will be skipped"
+        f"MLflow 3 needs a CPython 3.{OLDEST} to 3.{NEWEST} that can make virtual environments, and {sys.executable} "
+        f"is {'.'.join(map(str, sys.version_info[:2]))}: going on without it; the tests that need it will be skipped"
     )
     return None
 

@@ -170,7 +170,8 @@ def check_import():
 
 def site_packages():
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    return subprocess.run([interpreter(ENVIRONMENT), "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    command = [interpreter(ENVIRONMENT), "-c", code]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def pip(environment, requirements, *arguments):
@@ -178,8 +179,9 @@ def pip(environment, requirements, *arguments):
     command = [interpreter(environment), "-m", "pip", "install", *arguments, "--quiet", "--disable-pip-version-check"]
     if subprocess.run(command).returncode != 0:
         raise Problem(
-            f"pip could not install what third_party/{os.path.basename(environment)} needs (its words are above); run the "
-            f"set-up again to go on; without network, see {requirements} for what to bring along (PIP_FIND_LINKS=/folder)"
+            f"pip could not install what third_party/{os.path.basename(environment)} needs (its words are above); run "
+            f"the set-up again to go on; without network, see {requirements} for what to bring along "
+            "(PIP_FIND_LINKS=/folder)"
         )
 
 
