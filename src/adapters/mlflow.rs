@@ -13,11 +13,13 @@ mod wire;
 pub use store::MlflowStore;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::json;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use self::files::Listings;
@@ -56,7 +58,8 @@ const SLACK_MS: i64 = 600_000;
 pub struct Mlflow {
     client: Client,
     plan: MlflowPlan,
-    info: Option<ServerInfo>,
+    /// Shared by clones: it is asked once.
+    info: Arc<OnceCell<ServerInfo>>,
     /// Experiments by id, and when they were asked for.
     experiments: Option<(Instant, BTreeMap<String, String>)>,
     /// The latest start or end of a run that was seen, in milliseconds since 1970; `None` before the first listing.
@@ -96,7 +99,7 @@ impl Mlflow {
         Ok(Self {
             client,
             plan: plan.clone(),
-            info: None,
+            info: Arc::default(),
             experiments: None,
             latest_ms: None,
             listings: Listings::default(),
@@ -299,18 +302,16 @@ impl Mlflow {
         }
     }
 
-    /// What the server can do; asked once. Servers before 3.9 do not say.
-    async fn info(&mut self) -> Result<ServerInfo, TrackerError> {
-        if let Some(info) = &self.info {
-            return Ok(info.clone());
-        }
-        let info = match self.client.get("api/3.0/mlflow/server-info", &()).await {
-            Ok(info) => info,
-            Err(error) if matches!(error.status(), Some(404 | 405)) => ServerInfo::default(),
-            Err(error) => return Err(error.into()),
+    /// What the server can do. Servers before 3.9 do not say.
+    async fn info(&self) -> Result<&ServerInfo, TrackerError> {
+        let ask = || async {
+            match self.client.get("api/3.0/mlflow/server-info", &()).await {
+                Ok(info) => Ok(info),
+                Err(error) if matches!(error.status(), Some(404 | 405)) => Ok(ServerInfo::default()),
+                Err(error) => Err(error.into()),
+            }
         };
-        self.info = Some(info.clone());
-        Ok(info)
+        self.info.get_or_try_init(ask).await
     }
 }
 

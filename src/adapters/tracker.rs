@@ -145,6 +145,11 @@ impl TrackerError {
         matches!(self, Self::Http(error) if error.is_transient())
     }
 
+    /// Whether we may not do it.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Http(error) if matches!(error.status(), Some(401 | 403)))
+    }
+
     /// What to do, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

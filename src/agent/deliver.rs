@@ -35,13 +35,14 @@ pub(super) fn sink_name(sink: &SinkPlan) -> String {
 /// Delivers until the agent stops.
 pub(super) async fn run(shared: Arc<Shared>) -> Result<(), AgentError> {
     shared.deliver.ring();
+    let mut told = BTreeMap::new();
     loop {
         tokio::select! {
             () = shared.deliver.wake.notified() => {}
             () = shared.stop.cancelled() => return Ok(()),
         }
         shared.deliver.work();
-        let failures = all(&shared).await?;
+        let failures = all(&shared, &mut told).await?;
         shared.deliver.rest();
         let pause = failures.map_or(PAUSE, back_off);
         tokio::select! {
@@ -56,16 +57,19 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<(), AgentError> {
 
 /// Delivers all that is promised now.
 pub(super) async fn once(shared: &Shared) -> Result<(), AgentError> {
-    all(shared).await.map(drop)
+    all(shared, &mut BTreeMap::new()).await.map(drop)
 }
 
 fn back_off(failures: u32) -> Duration {
     BACK_OFF.0.saturating_mul(1 << failures.min(10)).min(BACK_OFF.1)
 }
 
+/// What was said last of each sink that does not take what it was promised.
+type Told = BTreeMap<String, String>;
+
 /// Keeps all promises. Returns, where some could not be kept, the fewest failures of one of them.
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is of one lifetime only")]
-async fn all(shared: &Shared) -> Result<Option<u32>, AgentError> {
+async fn all(shared: &Shared, told: &mut Told) -> Result<Option<u32>, AgentError> {
     shared.evaluator_tried().await;
     let sinks: BTreeMap<String, &SinkPlan> =
         shared.plan.sinks.iter().map(|sink| (sink_name(sink), sink)).collect();
@@ -96,7 +100,7 @@ async fn all(shared: &Shared) -> Result<Option<u32>, AgentError> {
                 // It was broken off: the promise stands.
                 return Ok(None);
             }
-            if let Err(attempts) = settle(shared, promise, delivered).await? {
+            if let Err(attempts) = settle(shared, promise, delivered, told).await? {
                 failures = Some(failures.map_or(attempts, |least| least.min(attempts)));
             }
         }
@@ -129,9 +133,11 @@ async fn settle(
     shared: &Shared,
     promise: Delivery,
     delivered: Result<(), String>,
+    told: &mut Told,
 ) -> Result<Result<(), u32>, StoreError> {
     match delivered {
         Ok(()) => {
+            told.remove(&promise.sink);
             shared.store.write(move |tables| tables.settle(&promise)).await?;
             Ok(Ok(()))
         }

@@ -51,7 +51,8 @@ pub(super) async fn group(
             Err(TrackerError::Gone) => {
                 tracing::debug!(run = name, "the run is deleted; nothing is posted to it")
             }
-            Err(error) if error.is_transient() => return Ok(Err(words(&error))),
+            // Neither does a tracker that is away, or that lets us write nothing, answer otherwise for the next run.
+            Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(words(&error))),
             Err(error) => failed = failed.or(Some(format!("{}: run {name}", words(&error)))),
         }
     }
@@ -275,7 +276,8 @@ fn series(checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) ->
     type Value = fn(&CheckpointRow) -> Option<f64>;
     let all: [(&str, Value); 4] = [
         ("doodl3/instability", |row| row.instability),
-        ("doodl3/weight_norm", |row| row.norm),
+        // Of weights that are not numbers the norm is that of the others: a curve that falls to 0 would mislead.
+        ("doodl3/weight_norm", |row| row.norm.filter(|_| row.finite)),
         ("doodl3/update_ratio", |row| row.update_ratio),
         ("doodl3/loss", |row| row.loss),
     ];

@@ -17,6 +17,9 @@ const FOREVER: Duration = Duration::from_secs(240);
 /// Checkpoints that each of the three runs writes.
 const STEPS: usize = 40;
 
+/// As many where each request takes its time, since the server checks a password.
+const FEW_STEPS: usize = 12;
+
 const ADMIN: (&str, &str) = ("admin", "a-long-password-for-tests");
 
 /// The environment with MLflow; `None` where the set-up could not make it, as with an old Python.
@@ -179,8 +182,8 @@ impl Drop for Training {
 }
 
 impl Training {
-    fn start(server: &Server, experiment: &str, pause: &str) -> Self {
-        let mut command = Self::command(&server.url(), experiment, pause);
+    fn start(server: &Server, experiment: &str, steps: usize, pause: &str) -> Self {
+        let mut command = Self::command(&server.url(), experiment, steps, pause);
         if server.with_users {
             command.env("MLFLOW_TRACKING_USERNAME", ADMIN.0).env("MLFLOW_TRACKING_PASSWORD", ADMIN.1);
         }
@@ -189,17 +192,17 @@ impl Training {
 
     /// Trains with a store in a folder, without a server.
     fn without_server(folder: &Path, store: &str) -> Self {
-        let mut command = Self::command(store, "offline", "0");
+        let mut command = Self::command(store, "offline", STEPS, "0");
         command.current_dir(folder).env("MLFLOW_ALLOW_FILE_STORE", "true");
         Self::spawn(command)
     }
 
-    fn command(store: &str, experiment: &str, pause: &str) -> Command {
+    fn command(store: &str, experiment: &str, steps: usize, pause: &str) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(environment().unwrap().join("python"));
         command
             .arg(root.join("tests/fixtures/mlflow/train.py"))
-            .args([experiment, &STEPS.to_string(), pause])
+            .args([experiment, &steps.to_string(), pause])
             .env("MLFLOW_TRACKING_URI", store)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -221,7 +224,9 @@ impl Training {
     fn written(&mut self) -> Vec<String> {
         let mut line = String::new();
         BufReader::new(self.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        line.split_whitespace().map(str::to_owned).collect()
+        let keys: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(keys.len(), 3, "the training failed");
+        keys
     }
 
     /// Lets the runs end.
@@ -275,7 +280,7 @@ fn runs_of_mlflow_are_watched_and_told_what_was_found() {
     let Some(server) = Server::start(false) else { return };
     let place = place(&server, "");
     let daemon = place.watch();
-    let mut training = Training::start(&server, "live", "0.05");
+    let mut training = Training::start(&server, "live", STEPS, "0.05");
     let keys = training.written();
     server.wait_for("the alert, before the run has ended", |server| {
         server.runs().iter().any(|run| {
@@ -323,7 +328,7 @@ fn runs_of_mlflow_are_watched_and_told_what_was_found() {
 fn kills_of_the_server_and_of_the_agent_lose_nothing_and_tell_nothing_twice() {
     let Some(mut server) = Server::start(false) else { return };
     let place = place(&server, "");
-    let mut training = Training::start(&server, "troubled", "0.5");
+    let mut training = Training::start(&server, "troubled", STEPS, "0.5");
     let mut daemon = place.watch();
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(2_500));
@@ -373,7 +378,7 @@ fn kills_of_the_server_and_of_the_agent_lose_nothing_and_tell_nothing_twice() {
 #[test]
 fn a_server_with_users_is_told_who_asks_and_says_what_is_not_allowed() {
     let Some(server) = Server::start(true) else { return };
-    let mut training = Training::start(&server, "guarded", "0");
+    let mut training = Training::start(&server, "guarded", FEW_STEPS, "0");
     let keys = training.written();
     training.end();
     let reader = ("reader", "another-long-password");
@@ -410,7 +415,7 @@ fn a_server_with_users_is_told_who_asks_and_says_what_is_not_allowed() {
     };
     std::fs::write(place.path("doodl3.yaml"), signed(reader.0)).unwrap();
     let daemon = place.watch();
-    place.wait_for("all checkpoints", complete);
+    place.wait_for("all checkpoints", |export| analysed(export) == 3 * FEW_STEPS);
     place.wait_for_file("log".as_ref(), |log| log.contains("EDIT on the experiment"));
     assert!(daemon.stop().success());
     assert!(server.runs().iter().all(|run| tag(run, "doodl3.state").is_none()));
