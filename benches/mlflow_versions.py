@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tries the agent on versions of MLflow: a server of each, runs that its own SDK writes meanwhile, and what comes back.
 
-    python3 benches/mlflow_versions.py [VERSION ...] [--binary PATH] [--static-prefix /mlflow] [--keep] [--verbose]
+    python3 benches/mlflow_versions.py [VERSION ...] [--binary PATH] [--static-prefix /mlflow] [--keep]
 
 Installs each version into an environment of its own (target/mlflow/VERSION, 0.4 GB), without the packages that neither
 server nor SDK needs for this. A server (SQLite, proxied artifacts) gets three short runs, one of which diverges, while
@@ -95,7 +95,6 @@ def main():
     parser.add_argument("--binary", type=Path, help="a doodl3 that is built already")
     parser.add_argument("--static-prefix", default="", metavar="/PATH", help="where the server has its pages")
     parser.add_argument("--keep", action="store_true", help="keep the folder of each version, and say where it is")
-    parser.add_argument("--verbose", action="store_true", help="show what the agent says")
     options = parser.parse_args()
     # So that processes end with this one, however it ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
