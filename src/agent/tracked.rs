@@ -21,6 +21,10 @@ use crate::store::{Run, StoreError, TrackedRow};
 /// Runs that are looked at before what was found is taken in.
 const AT_ONCE: usize = 16;
 
+/// A run that goes on is looked at in one of so many polls although it has logged nothing: files alone change nothing that
+/// a search tells.
+const LOOK_ANYWAY: u32 = 4;
+
 /// Pauses after failures: doubled from the first up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
@@ -53,6 +57,8 @@ struct Source<'s> {
     origin: Origin,
     pattern: &'s Pattern,
     tracker: Tracker,
+    /// Passes so far.
+    passes: u32,
     /// Passes that failed since the last that did not.
     failures: u32,
 }
@@ -122,6 +128,7 @@ impl<'s> Source<'s> {
             origin: Origin { name: plan.name.clone(), root, told_by_pattern },
             pattern: &plan.pattern,
             tracker,
+            passes: 0,
             failures: 0,
         })
     }
@@ -129,6 +136,7 @@ impl<'s> Source<'s> {
     /// Asks what has changed and takes it in. Returns when to come again before the next poll.
     async fn pass(&mut self) -> Result<Option<Duration>, Stopped> {
         let runs = self.tracker.runs().await?;
+        self.passes += 1;
         let rows = self.track(runs).await?;
         let mut again_in: Option<Duration> = None;
         for rows in rows.chunks(AT_ONCE) {
@@ -146,6 +154,7 @@ impl<'s> Source<'s> {
     async fn track(&self, runs: Vec<TrackedRun>) -> Result<Vec<TrackedRow>, StoreError> {
         let source = self.origin.name.clone();
         let rules = Arc::clone(&self.intake.shared.rules);
+        let anyway = self.passes % LOOK_ANYWAY == 1;
         let tracked = self.intake.shared.store.write(move |tables| {
             let mut rows = Vec::new();
             for run in runs {
@@ -158,7 +167,8 @@ impl<'s> Source<'s> {
                         tables.promise(&rules.sinks, group)?;
                     }
                 }
-                if run.status == RunStatus::Running || row.seen.as_ref() != Some(&run.token) {
+                let looked_at = anyway && run.status == RunStatus::Running;
+                if looked_at || row.seen.as_ref() != Some(&run.token) {
                     rows.push(row);
                 }
             }
