@@ -49,7 +49,7 @@ pub(super) async fn group(
             Ok(()) => {}
             // Nobody is there any more who could read it.
             Err(TrackerError::Gone) => {
-                tracing::debug!(run = name, "the run is deleted; nothing is posted to it")
+                tracing::debug!(run = name, "the run is deleted; nothing is posted to it");
             }
             // Neither does a tracker that is away, or that lets us write nothing, answer otherwise for the next run.
             Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(words(&error))),

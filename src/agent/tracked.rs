@@ -203,12 +203,12 @@ impl<'s> Source<'s> {
                 return Ok(None);
             }
         };
-        let found = news.files.into_iter().filter_map(|file| self.found(row, file)).collect();
+        let found = news.files.iter().filter_map(|file| self.found(row, file)).collect();
         Ok(Some(Look { row: row.clone(), found, logged: Logged { run, losses: news.losses, tail: None } }))
     }
 
     /// A file as the intake knows it: the run's id and the path below its artifacts.
-    fn found(&self, row: &TrackedRow, file: RemoteFile) -> Option<Found> {
+    fn found(&self, row: &TrackedRow, file: &RemoteFile) -> Option<Found> {
         let path = format!("{}/{}", row.run.key, file.path);
         let stays_below = |part: Component<'_>| matches!(part, Component::Normal(_));
         if !Path::new(&path).components().all(stays_below) {

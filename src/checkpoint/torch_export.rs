@@ -2,7 +2,7 @@
 //! one entry of JSON names them. MLflow logs PyTorch models so since 3.14.
 //! <https://docs.pytorch.org/docs/stable/export/pt2_archive.html>
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ const CONFIG_BYTES: u64 = 64 << 20;
 /// What an export names its weights with.
 #[derive(Deserialize)]
 struct Config {
-    config: HashMap<String, Weight>,
+    config: BTreeMap<String, Weight>,
 }
 
 #[derive(Deserialize)]

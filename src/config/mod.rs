@@ -79,7 +79,7 @@ pub enum Source {
     /// A folder into which trainers write.
     Directory(DirectorySource),
     /// An MLflow tracking server.
-    Mlflow(MlflowSource),
+    Mlflow(Box<MlflowSource>),
 }
 
 /// A folder into which trainers write.

@@ -77,7 +77,7 @@ pub struct MlflowSource {
     #[serde(with = "friendly")]
     #[schemars(with = "String")]
     pub poll_every: Duration,
-    /// Most requests in a second, on average.
+    /// Most requests in a second.
     pub requests_per_second: f64,
     /// A run that says it is running but has logged nothing for this long is taken to be dead.
     #[serde(with = "friendly")]
@@ -163,7 +163,7 @@ pub struct MlflowPlan {
     pub loss: Option<String>,
     /// How often the server is asked what is new.
     pub poll_every: Duration,
-    /// Most requests in a second, on average.
+    /// Most requests in a second.
     pub requests_per_second: f64,
     /// After this long without a sign of life a running run is taken to be dead.
     pub stale_after: Duration,

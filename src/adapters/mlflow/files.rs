@@ -115,7 +115,7 @@ impl Mlflow {
                 break;
             }
             let (mut found, mut below) = (Vec::new(), false);
-            for File { path, is_dir, file_size } in self.list(&run.key, &folder).await? {
+            for File { path, is_dir, bytes } in self.list(&run.key, &folder).await? {
                 if is_dir {
                     below = true;
                     if !PASSED_OVER.contains(&path.as_str()) && depth(&path) <= 8 {
@@ -123,7 +123,7 @@ impl Mlflow {
                     }
                 } else if is_candidate(Path::new(&path)) {
                     let version = self.version(run, &path).await?;
-                    found.push(RemoteFile { path, size: file_size, version, step: None });
+                    found.push(RemoteFile { path, size: bytes, version, step: None });
                 }
             }
             // A folder of one checkpoint, such as epoch_3: nothing will come into it once it stays the same.
@@ -173,7 +173,7 @@ impl Mlflow {
         let listed: Page<File> = self.client.get(&path, &[("artifact_directory_path", "data")]).await?;
         let file = |file: File| RemoteFile {
             path: format!("{MODELS}/{model}/{}", file.path),
-            size: file.file_size,
+            size: file.bytes,
             version: 0,
             step: Some(step),
         };

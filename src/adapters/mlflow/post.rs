@@ -169,7 +169,7 @@ impl Mlflow {
         let listed = self.list(&run.key, "doodl3").await?;
         let there = |artifact: &&Artifact| {
             let path = format!("doodl3/{}", artifact.name);
-            listed.iter().any(|file| file.path == path && file.file_size == artifact.bytes.len() as u64)
+            listed.iter().any(|file| file.path == path && file.bytes == artifact.bytes.len() as u64)
         };
         match artifacts.iter().find(|artifact| !there(artifact)) {
             None => Ok(()),

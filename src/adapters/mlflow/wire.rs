@@ -111,8 +111,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) is_dir: bool,
     /// Missing where it is 0.
-    #[serde(default)]
-    pub(super) file_size: u64,
+    #[serde(default, rename = "file_size")]
+    pub(super) bytes: u64,
 }
 
 #[derive(Debug, Deserialize)]
