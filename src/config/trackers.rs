@@ -369,9 +369,13 @@ fn address(
     place: &str,
     problems: &mut Problems,
 ) -> Option<(MlflowPlace, Option<(String, SecretString)>)> {
+    let here = |path: &Path| {
+        let path = base.join(path);
+        std::path::absolute(&path).unwrap_or(path)
+    };
     // As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
     if let Some(path) = text.strip_prefix("sqlite:///") {
-        return Some((MlflowPlace::Database(base.join(path)), None));
+        return Some((MlflowPlace::Database(here(path.as_ref())), None));
     }
     let parsed = Url::parse(text).ok();
     match &parsed {
@@ -379,10 +383,10 @@ fn address(
             // `file:./mlruns` is relative, though no address of a file should be.
             let relative = text.strip_prefix("file:").filter(|path| !path.starts_with('/'));
             let path = relative.map(PathBuf::from).or_else(|| url.to_file_path().ok())?;
-            return Some((MlflowPlace::Folder(base.join(path)), None));
+            return Some((MlflowPlace::Folder(here(&path)), None));
         }
         None if text.contains('/') && !text.contains("://") => {
-            return Some((MlflowPlace::Folder(base.join(text)), None));
+            return Some((MlflowPlace::Folder(here(text.as_ref())), None));
         }
         _ => {}
     }
@@ -470,7 +474,7 @@ mod tests {
         for (text, place) in [
             ("sqlite:///mlflow.db", MlflowPlace::Database("/base/mlflow.db".into())),
             ("sqlite:////srv/mlflow.db", MlflowPlace::Database("/srv/mlflow.db".into())),
-            ("./mlruns", MlflowPlace::Folder("/base/./mlruns".into())),
+            ("./mlruns", MlflowPlace::Folder("/base/mlruns".into())),
             ("file:///srv/mlruns", MlflowPlace::Folder("/srv/mlruns".into())),
         ] {
             let found = mlflow(&format!("{{url: \"{text}\"}}"), &[]);
