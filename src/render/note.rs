@@ -18,7 +18,7 @@ pub struct RunTags {
     pub state: String,
     /// The open alerts, most urgent first, such as `nonfinite (critical)`.
     pub alert: Option<String>,
-    /// The attractor in which the run is, if it is in one.
+    /// The attractor in which the run is, if it is in one and the picture can be trusted.
     pub attractor: Option<String>,
 }
 
@@ -83,9 +83,10 @@ pub fn tags(input: &ReportInput) -> RunTags {
     }
 }
 
-/// The attractor in which all runs end that end in one; `None` where they do not agree.
+/// The attractor in which all runs end that end in one; `None` where they do not agree, or the picture cannot be trusted.
 fn attractor(input: &ReportInput) -> Option<String> {
-    let analysis = input.analysis.as_ref().ok()?;
+    let analysis =
+        input.analysis.as_ref().ok().filter(|analysis| analysis.quality.low_confidence.is_empty())?;
     let graph = &analysis.morse_graph;
     let mut ends = analysis
         .trajectories
