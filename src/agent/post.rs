@@ -40,7 +40,7 @@ pub(super) async fn group(
     };
     let mut poster = Poster { shared, tracker: &mut tracker, input: &input, options };
     let mut failed = None;
-    for target in targets(shared, id, Arc::clone(&input)).await? {
+    for target in targets(shared, id, Arc::clone(&input), options.post_to).await? {
         if shared.stop.is_cancelled() {
             return Ok(Err("the agent stops".into()));
         }
@@ -69,7 +69,12 @@ fn words(error: &TrackerError) -> String {
 }
 
 /// The group's runs that a tracker knows.
-async fn targets(shared: &Shared, id: GroupId, input: Arc<ReportInput>) -> Result<Vec<Target>, StoreError> {
+async fn targets(
+    shared: &Shared,
+    id: GroupId,
+    input: Arc<ReportInput>,
+    to: PostTo,
+) -> Result<Vec<Target>, StoreError> {
     let reading = shared.store.read(move |tables| {
         let mut checkpoints: BTreeMap<String, Vec<CheckpointRow>> = BTreeMap::new();
         for row in tables.checkpoints(id)? {
@@ -79,13 +84,22 @@ async fn targets(shared: &Shared, id: GroupId, input: Arc<ReportInput>) -> Resul
         for (name, checkpoints) in checkpoints {
             let group = &input.group;
             if let Some(row) = tables.tracked_by_name(&group.source, &group.experiment, &name)? {
-                let posted = tables.posted(&group.source, &row.run.key)?;
+                let name = target_name(&row, to);
+                let posted = tables.posted(&group.source, &name)?;
                 targets.push(Target { row, posted, checkpoints });
             }
         }
         Ok(targets)
     });
     reading.await
+}
+
+/// What is noted of what was sent belongs to this: a child knows nothing of what the run itself was told.
+fn target_name(row: &TrackedRow, to: PostTo) -> String {
+    match to {
+        PostTo::Run => row.run.key.clone(),
+        PostTo::Child => format!("child of {}", row.run.key),
+    }
 }
 
 struct Poster<'p> {
@@ -155,8 +169,8 @@ impl Poster<'_> {
         } else {
             tracing::debug!(run = row.name, files = post.artifacts.len(), "posted to the tracker");
         }
-        let (source, key) = (self.input.group.source.clone(), row.run.key);
-        self.shared.store.write(move |tables| tables.put_posted(&source, &key, &marks)).await?;
+        let (source, name) = (self.input.group.source.clone(), target_name(&row, self.options.post_to));
+        self.shared.store.write(move |tables| tables.put_posted(&source, &name, &marks)).await?;
         Ok(sent)
     }
 
