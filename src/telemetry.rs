@@ -33,10 +33,10 @@ pub fn start(verbosity: i8, format: Format) {
         2.. => "trace",
     };
     let filter = EnvFilter::builder().with_env_var(config::LOG).try_from_env().unwrap_or_else(|_unset| {
-        // usvg warns of each character that its font lacks: run names may hold any.
-        EnvFilter::new(
-            format!("warn,usvg=error,doodl3={level}").replace("warn,usvg=error,doodl3=error", "error"),
-        )
+        // usvg warns of each character that its font lacks: run names may hold any. The verifier of certificates tells at
+        // each attempt what we tell once, with what to do.
+        let others = if level == "error" { "error" } else { "warn" };
+        EnvFilter::new(format!("{others},usvg=error,rustls_platform_verifier=off,doodl3={level}"))
     });
     let colours =
         io::stderr().is_terminal() && std::env::var_os(config::NO_COLOR).is_none_or(|v| v.is_empty());

@@ -138,6 +138,13 @@ impl HttpError {
     /// What to do, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Unreachable { reason, .. } if reason.contains("CaUsedAsEndEntity") => Some(
+                "the server shows the certificate of an authority as its own, which is not accepted: have it show one \
+                 that the authority has issued, or accept any with `insecure_tls: true`",
+            ),
+            Self::Unreachable { reason, .. } if reason.contains("certificate") => {
+                Some("name the file with the certificates to trust in `certificates`")
+            }
             Self::Unreachable { .. } => {
                 Some("check the address, and that the server runs and can be reached from here")
             }
@@ -147,6 +154,7 @@ impl HttpError {
                     "start the server with --allowed-hosts naming the host in the address, or use an address that it knows",
                 ),
                 403 => Some("give this user the right to do it (EDIT on the experiment to post to it)"),
+                404 if message.contains("Workspace") => Some("correct `workspace`, or MLFLOW_WORKSPACE"),
                 404 => Some("check the address and its path; the server may be too old"),
                 429 => Some("lower `requests_per_second`"),
                 _ => None,
