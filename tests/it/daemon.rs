@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::fixtures::{doodl3, stdout};
 
 /// How long anything may take before a test gives up. Nothing is ever asserted about times below it.
-const FOREVER: Duration = Duration::from_secs(120);
+const FOREVER: Duration = Duration::from_secs(300);
 
 /// A folder with a configuration, a state, reports, and a daemon that comes and goes.
 #[derive(Debug)]

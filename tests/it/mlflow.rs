@@ -12,7 +12,7 @@ use crate::daemon::{Place, alerts, analysed, checkpoints};
 use crate::fixtures::doodl3;
 
 /// How long anything may take before a test gives up.
-const FOREVER: Duration = Duration::from_secs(240);
+const FOREVER: Duration = Duration::from_secs(600);
 
 /// Checkpoints that each of the three runs writes.
 const STEPS: usize = 40;
