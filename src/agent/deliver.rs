@@ -143,7 +143,7 @@ async fn settle(
         }
         Err(error) => {
             let failures = promise.attempts;
-            if failures == 0 {
+            if told.insert(promise.sink.clone(), error.clone()).as_ref() != Some(&error) {
                 tracing::warn!(
                     sink = promise.sink,
                     error,
