@@ -273,11 +273,8 @@ impl Mlflow {
             points = self.history(run, key).await?;
         }
         let mut losses: Vec<(u64, f64)> = points
-            .into_iter()
-            .filter_map(|point| {
-                let value = if point.value.is_finite() { point.value } else { f64::NAN };
-                Some((u64::try_from(point.step).ok()?, value))
-            })
+            .iter()
+            .filter_map(Metric::point)
             .filter(|(step, _)| seen.is_none_or(|seen| *step > seen))
             .collect();
         losses.sort_by_key(|(step, _)| *step);
@@ -357,7 +354,6 @@ fn tracked(plan: &MlflowPlan, run: &Run, experiments: &BTreeMap<String, String>)
         experiment: experiment.unwrap_or(&info.experiment_id).clone(),
         status,
         artifacts: info.artifact_uri.clone(),
-        started_ms: info.start_time,
         token,
         loss,
         models,

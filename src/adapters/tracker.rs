@@ -24,8 +24,6 @@ pub struct TrackedRun {
     pub status: RunStatus,
     /// Where its artifacts are, in the tracker's terms.
     pub artifacts: String,
-    /// When it began, in milliseconds since 1970.
-    pub started_ms: i64,
     /// Changes when there may be something new: equal tokens, nothing to look for.
     pub token: String,
     /// The metric that is its training loss, once it has logged one.
@@ -148,6 +146,11 @@ impl TrackerError {
     /// Whether we may not do it.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Http(error) if matches!(error.status(), Some(401 | 403)))
+    }
+
+    /// What it says, with what to do.
+    pub fn explained(&self) -> String {
+        self.hint().map_or_else(|| self.to_string(), |hint| format!("{self} (hint: {hint})"))
     }
 
     /// What to do, where there is something to say.

@@ -23,16 +23,20 @@ pub(super) struct Intake<'s> {
     pub(super) waiting: BTreeMap<String, Waiting>,
     /// What has been said, so that it is said once.
     pub(super) told: BTreeSet<String>,
+    /// What the state says is wrong with the source.
+    trouble: Option<String>,
 }
 
 impl<'s> Intake<'s> {
     /// What the state knows of a source.
     pub(super) async fn open(shared: &'s Shared, name: &'s str) -> Result<Self, AgentError> {
         let source = name.to_owned();
-        let files = shared.store.read(move |tables| tables.files(&source)).await?;
+        let (files, trouble) =
+            shared.store.read(move |tables| Ok((tables.files(&source)?, tables.trouble(&source)?))).await?;
+        let trouble = trouble.map(|trouble| trouble.error);
         let known =
             files.into_iter().filter(|file| !file.again).map(|file| (file.path, file.identity)).collect();
-        Ok(Self { shared, name, known, waiting: BTreeMap::new(), told: BTreeSet::new() })
+        Ok(Self { shared, name, known, waiting: BTreeMap::new(), told: BTreeSet::new(), trouble })
     }
 
     /// Remembers what came of a batch, tells it, and wakes the next stages. Returns whether a file was put back and has
@@ -103,21 +107,15 @@ impl<'s> Intake<'s> {
 
     /// Notes what is wrong with the source, and what to do; `None`: nothing.
     pub(super) async fn note_trouble(
-        &self,
+        &mut self,
         trouble: Option<(String, Option<&'static str>)>,
     ) -> Result<(), StoreError> {
-        let (source, since) = (self.name.to_owned(), self.shared.now().wall_ns / 1_000_000_000);
-        let trouble = trouble.map(|(error, hint)| Trouble { error, hint: hint.map(str::to_owned), since });
-        let known = source.clone();
-        let before = self.shared.store.read(move |tables| tables.trouble(&known)).await?;
-        let same = match (&before, &trouble) {
-            (None, None) => true,
-            (Some(before), Some(now)) => before.error == now.error,
-            _ => false,
-        };
-        if same {
+        if self.trouble.as_ref() == trouble.as_ref().map(|(error, _)| error) {
             return Ok(());
         }
+        self.trouble = trouble.as_ref().map(|(error, _)| error.clone());
+        let (source, since) = (self.name.to_owned(), self.shared.now().wall_ns / 1_000_000_000);
+        let trouble = trouble.map(|(error, hint)| Trouble { error, hint: hint.map(str::to_owned), since });
         self.shared.store.write(move |tables| tables.set_trouble(&source, trouble.as_ref())).await
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{AgentError, Shared};
-use crate::adapters::tracker::{Image, OwnRun, Point, Post, TrackedRun, Tracker, TrackerError};
+use crate::adapters::tracker::{Image, OwnRun, Point, Post, Tracker, TrackerError};
 use crate::artifact::Artifact;
 use crate::compute;
 use crate::config::{PostTo, TrackerSink};
@@ -40,7 +40,9 @@ pub(super) async fn group(
     };
     let mut poster = Poster { shared, tracker: &mut tracker, input: &input, options };
     let mut failed = None;
-    for target in targets(shared, id, Arc::clone(&input), options.post_to).await? {
+    let targets = targets(shared, id, Arc::clone(&input), options.post_to).await?;
+    let experiment = targets.first().map(|target| target.row.run.experiment_key.clone());
+    for target in targets {
         if shared.stop.is_cancelled() {
             return Ok(Err("the agent stops".into()));
         }
@@ -52,20 +54,17 @@ pub(super) async fn group(
                 tracing::debug!(run = name, "the run is deleted; nothing is posted to it");
             }
             // Neither does a tracker that is away, or that lets us write nothing, answer otherwise for the next run.
-            Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(words(&error))),
-            Err(error) => failed = failed.or(Some(format!("{}: run {name}", words(&error)))),
+            Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(error.explained())),
+            Err(error) => failed = failed.or(Some(format!("{}: run {name}", error.explained()))),
         }
     }
     if options.experiment_run
-        && let Err(error) = poster.experiment(folder).await?
+        && let Some(experiment) = experiment
+        && let Err(error) = poster.experiment(folder, experiment).await?
     {
-        failed = failed.or(Some(words(&error)));
+        failed = failed.or(Some(error.explained()));
     }
     Ok(failed.map_or(Ok(()), Err))
-}
-
-fn words(error: &TrackerError) -> String {
-    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error} (hint: {hint})"))
 }
 
 /// The group's runs that a tracker knows.
@@ -112,7 +111,7 @@ struct Poster<'p> {
 impl Poster<'_> {
     /// Tells a run what is new of it.
     async fn run(&mut self, target: Target) -> Result<Result<(), TrackerError>, AgentError> {
-        let Target { row, mut posted, checkpoints } = target;
+        let Target { row, posted, checkpoints } = target;
         let state = digest(told(self.input, &row.name, &checkpoints).as_bytes());
         if posted.get(STATE) == Some(&state) {
             return Ok(Ok(()));
@@ -135,16 +134,7 @@ impl Poster<'_> {
                 }
             }
         };
-        let (input, run) = (Arc::clone(self.input), row.name.clone());
-        let rendered = compute::run(&self.shared.cancel, move |_| {
-            let input = input.of_run(&run);
-            Ok::<_, render::RenderError>((
-                render::artifacts(&input)?,
-                render::note(&input),
-                render::tags(&input),
-            ))
-        });
-        let (artifacts, note, tags) = rendered.await??;
+        let (artifacts, note, tags) = self.rendered(Some(row.name.clone())).await?;
         let mut marks = Posted::from([(STATE.into(), state)]);
         let artifacts = fresh(artifacts, &posted, &mut marks);
         let series_too = self.options.series;
@@ -163,7 +153,6 @@ impl Poster<'_> {
         if let Err(TrackerError::Gone) = sent {
             // It is not tried again for what it would be told now.
             marks.retain(|what, _| what == STATE);
-            posted.clear();
         } else if let Err(error) = sent {
             return Ok(Err(error));
         } else {
@@ -174,20 +163,31 @@ impl Poster<'_> {
         Ok(sent)
     }
 
+    /// The report in all its forms, on one run or on all of them.
+    async fn rendered(&self, run: Option<String>) -> Result<(Vec<Artifact>, String, RunTags), AgentError> {
+        let input = Arc::clone(self.input);
+        let rendered = compute::run(&self.shared.cancel, move |_| {
+            let focused = run.map(|run| input.of_run(&run));
+            let input = focused.as_ref().unwrap_or(&input);
+            Ok::<_, render::RenderError>((
+                render::artifacts(input)?,
+                render::note(input),
+                render::tags(input),
+            ))
+        });
+        Ok(rendered.await??)
+    }
+
     /// Tells the whole to the experiment's own run.
-    async fn experiment(&mut self, folder: &str) -> Result<Result<(), TrackerError>, AgentError> {
+    async fn experiment(
+        &mut self,
+        folder: &str,
+        experiment_key: String,
+    ) -> Result<Result<(), TrackerError>, AgentError> {
         let (source, target) = (self.input.group.source.clone(), format!("group {folder}"));
         let (asked, key) = (source.clone(), target.clone());
         let posted = self.shared.store.read(move |tables| tables.posted(&asked, &key)).await?;
-        let input = Arc::clone(self.input);
-        let rendered = compute::run(&self.shared.cancel, move |_| {
-            Ok::<_, render::RenderError>((
-                render::artifacts(&input)?,
-                render::note(&input),
-                render::tags(&input),
-            ))
-        });
-        let (artifacts, note, tags) = rendered.await??;
+        let (artifacts, note, tags) = self.rendered(None).await?;
         let mut marks = Posted::new();
         let post = Post {
             artifacts: fresh(artifacts, &posted, &mut marks),
@@ -198,13 +198,17 @@ impl Poster<'_> {
         if marks.is_empty() {
             return Ok(Ok(()));
         }
-        let own = match self.own_run(folder).await? {
-            Ok(own) => own,
-            Err(error) => return Ok(Err(error)),
+        let own = OwnRun {
+            experiment_key,
+            role: "experiment",
+            of: format!("{folder} {}", self.input.group.signature.get(..12).unwrap_or_default()),
+            name: format!("doodl3: {}", self.input.title),
+            parent: None,
         };
-        let sent = match own {
-            Some(run) => self.tracker.post(&run, &post).await,
-            None => return Ok(Ok(())),
+        let sent = match self.tracker.own_run(&own).await {
+            Ok(Some(run)) => self.tracker.post(&run, &post).await,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
         };
         let noted = self.shared.store.write(move |tables| match sent {
             Ok(()) => tables.put_posted(&source, &target, &marks).map(Ok),
@@ -215,34 +219,6 @@ impl Poster<'_> {
             Err(error) => Ok(Err(error)),
         });
         Ok(noted.await?)
-    }
-
-    /// The experiment's own run; `None` where no run of the group is known to the tracker.
-    async fn own_run(
-        &mut self,
-        folder: &str,
-    ) -> Result<Result<Option<TrackedRun>, TrackerError>, AgentError> {
-        let group = self.input.group.clone();
-        let names: Vec<String> = self.input.runs.iter().map(|view| view.run.clone()).collect();
-        let found = self.shared.store.read(move |tables| {
-            for name in &names {
-                if let Some(row) = tables.tracked_by_name(&group.source, &group.experiment, name)? {
-                    return Ok(Some(row.run.experiment_key));
-                }
-            }
-            Ok(None)
-        });
-        let Some(experiment_key) = found.await? else {
-            return Ok(Ok(None));
-        };
-        let own = OwnRun {
-            experiment_key,
-            role: "experiment",
-            of: format!("{folder} {}", self.input.group.signature.get(..12).unwrap_or_default()),
-            name: format!("doodl3: {}", self.input.title),
-            parent: None,
-        };
-        Ok(self.tracker.own_run(&own).await)
     }
 
     fn note(&self, note: String, posted: &Posted, marks: &mut Posted) -> Option<String> {

@@ -156,7 +156,7 @@ impl<'s> Source<'s> {
         let rules = Arc::clone(&self.intake.shared.rules);
         let anyway = self.passes % LOOK_ANYWAY == 1;
         let tracked = self.intake.shared.store.write(move |tables| {
-            let mut rows = Vec::new();
+            let (mut rows, mut promised) = (Vec::new(), false);
             for run in runs {
                 let before = tables.tracked_by_key(&source, &run.key)?.map(|row| row.run.status);
                 let row = tables.track(&source, &run)?;
@@ -165,6 +165,7 @@ impl<'s> Source<'s> {
                     let id = tables.run(&known_as(&source, &row))?;
                     for group in tables.groups_of(id)? {
                         tables.promise(&rules.sinks, group)?;
+                        promised = true;
                     }
                 }
                 let looked_at = anyway && run.status == RunStatus::Running;
@@ -172,10 +173,12 @@ impl<'s> Source<'s> {
                     rows.push(row);
                 }
             }
-            Ok(rows)
+            Ok((rows, promised))
         });
-        let rows = tracked.await?;
-        self.intake.shared.deliver.ring();
+        let (rows, promised) = tracked.await?;
+        if promised {
+            self.intake.shared.deliver.ring();
+        }
         Ok(rows)
     }
 

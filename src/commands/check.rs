@@ -108,7 +108,7 @@ async fn mlflow(plan: &MlflowPlan) -> Line {
             MlflowPlace::Database(_) | MlflowPlace::Folder(_) => MlflowStore::new(plan).reach().await?,
         })
     };
-    let outcome = asked.await.map_err(|error| explained(&error)).and_then(|reach| {
+    let outcome = asked.await.map_err(|error| error.explained()).and_then(|reach| {
         let what = reach.version.map_or_else(|| "the store".into(), |version| format!("MLflow {version}"));
         if reach.experiments.is_empty() {
             return Err(format!(
@@ -153,7 +153,7 @@ async fn trackers(plan: &Plan) -> Vec<Line> {
                 Ok("nothing to try it on: no run yet, or a store, where only files are put beside runs"
                     .into())
             }
-            Err(error) => Err(explained(&error)),
+            Err(error) => Err(error.explained()),
         };
         lines.push(Line { what: format!("sink tracker, {}", plan.name), outcome });
     }
@@ -163,10 +163,6 @@ async fn trackers(plan: &Plan) -> Vec<Line> {
         lines.push(Line { what: "sink tracker".into(), outcome });
     }
     lines
-}
-
-fn explained(error: &TrackerError) -> String {
-    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error} (hint: {hint})"))
 }
 
 fn folder(path: &Path) -> Line {

@@ -132,7 +132,6 @@ mod tests {
             experiment: "mnist".into(),
             status: RunStatus::Running,
             artifacts: "mlflow-artifacts:/1".into(),
-            started_ms: 0,
             token: "t".into(),
             loss: None,
             models: vec![("m-1".into(), 3)],

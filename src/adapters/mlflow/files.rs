@@ -23,7 +23,7 @@ const PROXY: &str = "api/2.0/mlflow-artifacts/artifacts";
 const MODELS: &str = "models:";
 
 /// Folders of a run that hold no checkpoints: our own, and pictures.
-const PASSED_OVER: [&str; 2] = ["doodl3", "images"];
+pub(super) const PASSED_OVER: [&str; 2] = ["doodl3", "images"];
 
 /// Folders of a run that are looked into.
 const MOST_FOLDERS: usize = 10_000;

@@ -104,7 +104,6 @@ impl Mlflow {
             experiment: String::new(),
             status: RunStatus::Ended,
             artifacts: run.info.artifact_uri,
-            started_ms: run.info.start_time,
             token: String::new(),
             loss: None,
             models: Vec::new(),

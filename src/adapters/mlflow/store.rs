@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
-use super::files::{Route, digest};
-use super::wire::{Metric, ModelOutput, Outputs, Run, RunData, RunInfo, Tag};
+use super::files::{PASSED_OVER, Route, digest};
+use super::wire::{Metric, ModelOutput, Outputs, Run, RunData, RunInfo, Tag, as_stored};
 use super::{Reach, matches_glob, tracked};
 use crate::adapters::directory;
 use crate::adapters::http::HttpError;
@@ -91,7 +91,7 @@ impl MlflowStore {
                 (Some(key), MlflowPlace::Database(path)) => losses_of_database(path, &run.key, key)?,
                 (Some(key), MlflowPlace::Folder(path)) => {
                     let file = path.join(&run.experiment_key).join(&run.key).join("metrics").join(key);
-                    history(key, &read(&file)?).filter_map(|metric| point(&metric)).collect()
+                    history(key, &read(&file)?).filter_map(|metric| metric.point()).collect()
                 }
                 _ => Vec::new(),
             };
@@ -169,8 +169,8 @@ fn walk(root: &Path, folder: &Path, depth: usize, files: &mut Vec<RemoteFile>) -
         let Ok(metadata) = path.metadata() else { continue };
         let below = path.strip_prefix(root).unwrap_or(&path);
         if metadata.is_dir() {
-            let ours = below == Path::new("doodl3") || below == Path::new("images");
-            if !ours && depth > 0 {
+            let passed_over = PASSED_OVER.iter().any(|folder| below == Path::new(folder));
+            if !passed_over && depth > 0 {
                 walk(root, &path, depth - 1, files)?;
             }
         } else if is_candidate(below)
@@ -189,11 +189,6 @@ fn walk(root: &Path, folder: &Path, depth: usize, files: &mut Vec<RemoteFile>) -
     Ok(())
 }
 
-fn point(metric: &Metric) -> Option<(u64, f64)> {
-    let value = if metric.value.is_finite() { metric.value } else { f64::NAN };
-    Some((u64::try_from(metric.step).ok()?, value))
-}
-
 fn open(path: &Path) -> Result<Connection, TrackerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(path, flags)
@@ -205,15 +200,9 @@ fn damaged(path: &Path, error: &rusqlite::Error) -> TrackerError {
     HttpError::Setup { what: format!("MLflow's database cannot be read: {error}"), path: path.into() }.into()
 }
 
-/// The value of a metric as the database holds it: NaN as a mark, infinities as the largest numbers.
+/// The value of a metric as the database holds it: NaN as a mark.
 fn value(number: f64, is_nan: bool) -> f64 {
-    if is_nan {
-        f64::NAN
-    } else if number.abs() == f64::MAX {
-        f64::INFINITY.copysign(number)
-    } else {
-        number
-    }
+    if is_nan { f64::NAN } else { as_stored(number) }
 }
 
 fn from_database(path: &Path, wanted: &dyn Fn(&str, &str) -> bool) -> Result<Contents, TrackerError> {

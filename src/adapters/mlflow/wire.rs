@@ -105,6 +105,19 @@ pub(super) struct Metric {
     pub(super) step: i64,
 }
 
+impl Metric {
+    /// (step, value), NaN for what is not finite; `None` before step 0.
+    pub(super) fn point(&self) -> Option<(u64, f64)> {
+        let value = if self.value.is_finite() { self.value } else { f64::NAN };
+        Some((u64::try_from(self.step).ok()?, value))
+    }
+}
+
+/// The largest number stands for an infinity, which SQL cannot hold.
+pub(super) fn as_stored(value: f64) -> f64 {
+    if value.abs() == f64::MAX { f64::INFINITY.copysign(value) } else { value }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct File {
     pub(super) path: String,
@@ -162,7 +175,7 @@ pub(super) struct ServerInfo {
     pub(super) presigned_upload_run_id_supported: bool,
 }
 
-/// A number, or the name of one that is not finite. The largest number stands for an infinity, which SQL cannot hold.
+/// A number, or the name of one that is not finite.
 fn number_or_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -171,8 +184,7 @@ fn number_or_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
         Name(String),
     }
     Ok(match Value::deserialize(deserializer)? {
-        Value::Number(value) if value.abs() == f64::MAX => f64::INFINITY.copysign(value),
-        Value::Number(value) => value,
+        Value::Number(value) => as_stored(value),
         Value::Name(name) => name.parse().unwrap_or(f64::NAN),
     })
 }
