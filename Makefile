@@ -12,7 +12,7 @@ help: ## list these targets
 setup: ## check the tools, put libtorch into third_party/
 	@scripts/setup.sh
 
-setup-python: ## the same, and the tests' Python environments (PyTorch, MLflow)
+setup-python: ## the same, and the tests' Python environments (PyTorch, MLflow, W&B)
 	@scripts/setup.sh --python
 
 build: setup ## build doodl3 and doodl3-evaluator into target/debug

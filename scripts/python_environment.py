@@ -2,7 +2,7 @@
 
 Nothing but the tests needs it. It shares its libraries with third_party/libtorch, and NVIDIA's are replaced by
 stand-ins, so that it takes 0.8 GB rather than 4.7. With LIBTORCH_USE_PYTORCH=1 it borrows the PyTorch of the python in
-use instead. mlflow_environment.py makes the other environment of the tests with the same steps.
+use instead. tracker_environments.py makes the other environments of the tests with the same steps.
 """
 
 import hashlib

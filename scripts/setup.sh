@@ -2,7 +2,7 @@
 # Makes this clone ready to build: checks the tools, then puts libtorch 2.13 into third_party/.
 #
 #   scripts/setup.sh            what the build and the demonstration need
-#   scripts/setup.sh --python   and the tests' Python environments: PyTorch to compare with, an MLflow server
+#   scripts/setup.sh --python   and the tests' Python environments: PyTorch to compare with, MLflow, the W&B SDK
 #
 # Runs again at no cost, and continues where it was interrupted. A libtorch of your own is taken with LIBTORCH=/path,
 # a PyTorch 2.13 of your own with LIBTORCH_USE_PYTORCH=1.
@@ -48,5 +48,5 @@ fi
 "$PYTHON" -B scripts/libtorch.py
 if [[ " $* " == *" --python "* ]]; then
   "$PYTHON" -B scripts/python_environment.py
-  "$PYTHON" -B scripts/mlflow_environment.py
+  "$PYTHON" -B scripts/tracker_environments.py
 fi
