@@ -1,11 +1,12 @@
 //! Alerts: what a person is told, and how it changes over time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::Detector;
 
 /// How urgent an alert is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing.

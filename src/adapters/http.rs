@@ -19,7 +19,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::config::{Credentials, Tls};
+use super::tolerant;
+use crate::config::{Credentials, Watched};
 
 /// Longest time until a connection stands.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ const AGAIN: usize = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Pauses longer than this that a server asks for are left to the caller.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Longest time that a server's word on its limits is believed.
+const LONGEST_HOLD: Duration = Duration::from_secs(120);
 /// Characters of a server's message that are shown.
 const MESSAGE: usize = 300;
 /// Bytes of an answer that is not a file.
@@ -149,11 +152,13 @@ impl HttpError {
                 Some("check the address, and that the server runs and can be reached from here")
             }
             Self::Refused { status, message, .. } => match status.as_u16() {
-                401 => Some("check user and password, or the token"),
+                401 => Some("check user and password, the token, or the key"),
                 403 if message.contains("Invalid Host header") => Some(
                     "start the server with --allowed-hosts naming the host in the address, or use an address that it knows",
                 ),
-                403 => Some("give this user the right to do it (EDIT on the experiment to post to it)"),
+                403 => Some(
+                    "give this user the right to do it (at MLflow EDIT on the experiment, to post to it)",
+                ),
                 404 if message.contains("Workspace") => Some("correct `workspace`, or MLFLOW_WORKSPACE"),
                 404 => Some("check the address and its path; the server may be too old"),
                 429 => Some("lower `requests_per_second`"),
@@ -223,6 +228,12 @@ impl Pace {
         Self { interval: Duration::from_secs_f64(1.0 / per_second), next: Mutex::new(Instant::now()) }
     }
 
+    /// Lets nothing through for a while.
+    async fn hold(&self, pause: Duration) {
+        let mut next = self.next.lock().await;
+        *next = (*next).max(Instant::now() + pause);
+    }
+
     async fn wait(&self) {
         let slot = {
             let mut next = self.next.lock().await;
@@ -239,13 +250,8 @@ impl Client {
     ///
     /// # Errors
     /// [`HttpError::Setup`] when a certificate cannot be read.
-    pub fn new(
-        base: Url,
-        credentials: Credentials,
-        tls: &Tls,
-        headers: HeaderMap,
-        per_second: f64,
-    ) -> Result<Self, HttpError> {
+    pub fn new(base: Url, watched: &Watched, headers: HeaderMap) -> Result<Self, HttpError> {
+        let tls = &watched.tls;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("doodl3/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -273,7 +279,8 @@ impl Client {
             what: format!("the client cannot be made: {}", innermost(&error)),
             path: tls.certificates.clone().unwrap_or_default(),
         })?;
-        Ok(Self { http, base, credentials, pace: Arc::new(Pace::new(per_second)) })
+        let pace = Arc::new(Pace::new(watched.requests_per_second));
+        Ok(Self { http, base, credentials: watched.credentials.clone(), pace })
     }
 
     /// The server's address.
@@ -302,7 +309,7 @@ impl Client {
         path: &str,
         query: &(impl Serialize + Sync + ?Sized),
     ) -> Result<T, HttpError> {
-        let what = format!("GET {path}");
+        let what = format!("GET {}", shown(path));
         let url = self.url(path, query, &what)?;
         let response = self.send::<()>(Method::GET, url, Body::None, Repeat::Freely, &what).await?;
         json(response, &what).await
@@ -310,7 +317,7 @@ impl Client {
 
     /// Asks for text.
     pub async fn text(&self, path: &str) -> Result<String, HttpError> {
-        let what = format!("GET {path}");
+        let what = format!("GET {}", shown(path));
         let url = self.url(path, &(), &what)?;
         let response = self.send::<()>(Method::GET, url, Body::None, Repeat::Freely, &what).await?;
         response.text().await.map_err(|error| self.unreachable(&what, &error))
@@ -323,7 +330,7 @@ impl Client {
         body: &(impl Serialize + Sync),
         repeat: Repeat,
     ) -> Result<T, HttpError> {
-        let what = format!("POST {path}");
+        let what = format!("POST {}", shown(path));
         let url = self.url(path, &(), &what)?;
         let response = self.send(Method::POST, url, Body::Json(body), repeat, &what).await?;
         json(response, &what).await
@@ -338,9 +345,24 @@ impl Client {
         bytes: &[u8],
         media_type: &'static str,
     ) -> Result<(), HttpError> {
-        let what = format!("{method} {path}");
+        let what = format!("{method} {}", shown(path));
         let url = self.url(path, query, &what)?;
         self.send::<()>(method, url, Body::Bytes(bytes, media_type), Repeat::Freely, &what).await?;
+        Ok(())
+    }
+
+    /// Puts a file where a server says, with the headers that it asks for; carried out twice it leaves the same.
+    pub async fn put(
+        &self,
+        to: &str,
+        headers: &HeaderMap,
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<(), HttpError> {
+        let url = self.url(to, &(), what)?;
+        let body = Body::Bytes(bytes, "application/octet-stream");
+        let dress = |request: RequestBuilder| request.headers(headers.clone());
+        self.attempts::<()>(Method::PUT, &url, body, Repeat::Freely, what, dress).await?;
         Ok(())
     }
 
@@ -353,7 +375,7 @@ impl Client {
         to: &Path,
         size: Option<u64>,
     ) -> Result<Downloaded, HttpError> {
-        let what = format!("GET {path}");
+        let what = format!("GET {}", shown(path));
         let url = self.url(path, query, &what)?;
         let disk = |source| HttpError::Disk { path: to.into(), source };
         let file = tokio::fs::File::create(to).await.map_err(disk)?;
@@ -382,7 +404,7 @@ impl Client {
         path: &str,
         query: &(impl Serialize + Sync + ?Sized),
     ) -> Result<Option<String>, HttpError> {
-        let what = format!("GET {path}");
+        let what = format!("GET {}", shown(path));
         let url = self.url(path, query, &what)?;
         let first = |request: RequestBuilder| request.header(header::RANGE, "bytes=0-0");
         let response =
@@ -436,9 +458,10 @@ impl Client {
         dress: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, HttpError> {
         let attempt = || async {
-            self.pace.wait().await;
             let mut request = self.http.request(method.clone(), url.clone());
-            if url.origin() == self.base.origin() {
+            if self.is_ours(url) {
+                // A store to which we are sent is no part of what is limited.
+                self.pace.wait().await;
                 request = match &self.credentials {
                     Credentials::None => request,
                     Credentials::Basic { username, password } => {
@@ -455,7 +478,18 @@ impl Client {
                 }
             };
             let response = dress(request).send().await.map_err(|error| self.unreachable(what, &error))?;
-            if response.status().is_success() { Ok(response) } else { Err(refused(response, what).await) }
+            let left = exhausted(response.headers());
+            let outcome = if response.status().is_success() {
+                Ok(response)
+            } else {
+                Err(refused(response, what).await)
+            };
+            // What it asks of one request it means for all.
+            let asked = outcome.as_ref().err().and_then(HttpError::retry_after);
+            if let Some(pause) = left.into_iter().chain(asked).max().filter(|_| self.is_ours(url)) {
+                self.pace.hold(pause.min(LONGEST_HOLD)).await;
+            }
+            outcome
         };
         let may_repeat = |error: &HttpError| {
             let surely_not_done = match error {
@@ -472,6 +506,11 @@ impl Client {
             .adjust(|error, pause| pause.map(|pause| error.retry_after().unwrap_or(pause)))
             .notify(|error, pause| tracing::debug!(%error, ?pause, "asked again"))
             .await
+    }
+
+    /// Whether an address is below that of the server, to which alone credentials go.
+    fn is_ours(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin() && url.path().starts_with(self.base.path())
     }
 
     fn unreachable(&self, what: &str, error: &reqwest::Error) -> HttpError {
@@ -538,6 +577,27 @@ fn seconds(date: &str) -> Option<i64> {
     Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_second())
 }
 
+/// A path, or an address, as messages show it: without what is asked for, which may hold a signature.
+fn shown(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default()
+}
+
+/// How long a server asks to wait that has told how many requests are left: none.
+fn exhausted(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let reset = number("ratelimit-reset").filter(|reset| *reset > 0.0)?;
+    (number("ratelimit-remaining")? < 1.0).then(|| Duration::try_from_secs_f64(reset).ok()).flatten()
+}
+
+/// A pause as servers ask for it: in seconds, or until a date (RFC 9110 §10.2.3).
+fn pause(text: &str) -> Option<Duration> {
+    if let Ok(pause) = text.trim().parse::<f64>() {
+        return Duration::try_from_secs_f64(pause).ok();
+    }
+    let now = jiff::Timestamp::now().as_second();
+    Some(Duration::from_secs(seconds(text.trim())?.saturating_sub(now).max(0) as u64))
+}
+
 async fn json<T: DeserializeOwned>(response: Response, what: &str) -> Result<T, HttpError> {
     let strange = |reason: String| HttpError::Strange { what: what.into(), reason };
     let mut bytes = Vec::new();
@@ -548,27 +608,40 @@ async fn json<T: DeserializeOwned>(response: Response, what: &str) -> Result<T, 
         }
         bytes.extend_from_slice(&piece);
     }
-    serde_json::from_slice(&bytes).map_err(|error| strange(format!("{error}: {}", excerpt(&bytes))))
+    tolerant::from_slice(&bytes).map_err(|error| strange(format!("{error}: {}", excerpt(&bytes))))
+}
+
+/// What a server says when it says no: as MLflow does, as web frameworks do, or in one of W&B's ways.
+#[derive(serde::Deserialize)]
+struct Said {
+    error_code: Option<String>,
+    message: Option<String>,
+    detail: Option<serde_json::Value>,
+    error: Option<serde_json::Value>,
+    errors: Option<Vec<serde_json::Value>>,
+}
+
+impl Said {
+    fn message(&self) -> String {
+        let of = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other["message"].as_str().map_or_else(|| other.to_string(), str::to_owned),
+        };
+        let several = self.errors.iter().flatten().map(of).collect::<Vec<_>>().join("; ");
+        let one = self.error.iter().chain(&self.detail).map(of).next();
+        self.message.clone().or(one).unwrap_or(several)
+    }
 }
 
 async fn refused(response: Response, what: &str) -> HttpError {
-    #[derive(serde::Deserialize)]
-    struct Said {
-        error_code: Option<String>,
-        #[serde(alias = "detail", alias = "error")]
-        message: Option<String>,
-    }
     let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.trim().parse().ok())
-        .map(Duration::from_secs);
+    let retry_after =
+        response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(pause);
     let body = response.bytes().await.unwrap_or_default();
-    let (code, message) = match serde_json::from_slice::<Said>(&body) {
-        Ok(Said { error_code, message }) => (error_code, excerpt(message.unwrap_or_default().as_bytes())),
-        Err(_) => (None, excerpt(&body)),
+    let said: Option<Said> = serde_json::from_slice(&body).ok();
+    let (code, message) = match said {
+        Some(said) => (said.error_code.clone(), excerpt(said.message().as_bytes())),
+        None => (None, excerpt(&body)),
     };
     HttpError::Refused { what: what.into(), status, code, message, retry_after }
 }
@@ -607,6 +680,8 @@ fn innermost(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -634,8 +709,17 @@ mod tests {
             }
         });
         let base = Url::parse(&format!("http://{address}/pfx/")).unwrap();
-        let secret = Credentials::Bearer("s3cret".to_owned().into());
-        let client = Client::new(base, secret, &Tls::default(), HeaderMap::new(), 1000.0).unwrap();
+        let watched = Watched {
+            name: "lab".into(),
+            pattern: crate::checkpoint::Pattern::default(),
+            loss: None,
+            credentials: Credentials::Bearer("s3cret".to_owned().into()),
+            tls: crate::config::Tls::default(),
+            poll_every: Duration::from_secs(1),
+            requests_per_second: 1000.0,
+            stale_after: Duration::from_secs(1),
+        };
+        let client = Client::new(base, &watched, HeaderMap::new()).unwrap();
         (client, asked)
     }
 
@@ -675,6 +759,41 @@ mod tests {
         assert!(
             asked[0].starts_with("GET /pfx/a?q=1+2 ") && asked[0].contains("authorization: Bearer s3cret")
         );
+    }
+
+    #[test]
+    fn pauses_are_told_in_seconds_or_by_a_date() {
+        assert_eq!(pause("1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!((pause("-1"), pause("soon")), (None, None));
+        let told = |remaining: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit-remaining", HeaderValue::from_static(remaining));
+            headers.insert("ratelimit-reset", HeaderValue::from_static("2.5"));
+            exhausted(&headers)
+        };
+        assert_eq!((told("0"), told("12")), (Some(Duration::from_millis(2500)), None));
+    }
+
+    #[test]
+    fn what_servers_say_is_found_in_all_its_forms() {
+        for body in [
+            r#"{"message": "no"}"#,
+            r#"{"error": "no"}"#,
+            r#"{"error": {"message": "no"}}"#,
+            r#"{"errors": ["no"]}"#,
+            r#"{"errors": [{"message": "no"}], "data": null}"#,
+        ] {
+            assert_eq!(serde_json::from_str::<Said>(body).unwrap().message(), "no", "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_go_nowhere_but_below_the_address() {
+        let (client, asked) = server(vec![answer("200 OK", "", "{}")]).await;
+        let elsewhere = client.base().join("/other").unwrap();
+        client.get::<serde_json::Value>(elsewhere.as_str(), &()).await.unwrap();
+        assert!(!asked.lock().unwrap()[0].contains("authorization"));
     }
 
     #[tokio::test]

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-/// Names under which trainers log the training loss, the most telling first.
-const LOSS_NAMES: [&str; 3] = ["train/loss", "train_loss", "loss"];
+use super::names::LOSS_NAMES;
+use super::tolerant;
 
 /// Bytes that are read at once.
 const BLOCK: usize = 4 << 20;
@@ -67,8 +67,7 @@ fn loss(line: &[u8]) -> Option<(u64, f64)> {
     if !LOSS_NAMES.iter().any(|name| line.contains(name)) {
         return None;
     }
-    let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(line).or_else(|_| serde_json::from_str(&without_bare_names(line))).ok()?;
+    let object: serde_json::Map<String, serde_json::Value> = tolerant::from_str(line).ok()?;
     let step = object.get("step")?;
     let step = step
         .as_u64()
@@ -78,43 +77,14 @@ fn loss(line: &[u8]) -> Option<(u64, f64)> {
         let Nonfinite { nonfinite } = Nonfinite::deserialize(serde_json::Value::Object(object)).ok()?;
         return nonfinite.then_some((step, f64::NAN));
     }
-    Some((step, value.as_f64()?))
+    let value = tolerant::number(value)?;
+    Some((step, if value.is_finite() { value } else { f64::NAN }))
 }
 
 #[derive(Deserialize)]
 struct Nonfinite {
     #[serde(default)]
     nonfinite: bool,
-}
-
-/// The line with `NaN`, `Infinity` and `-Infinity` outside of strings written as `null`, and the mark that says so.
-fn without_bare_names(line: &str) -> String {
-    let mut text = String::with_capacity(line.len() + 20);
-    let mut rest = line;
-    let (mut in_string, mut replaced) = (false, false);
-    while let Some(character) = rest.chars().next() {
-        let bare =
-            ["NaN", "-Infinity", "Infinity"].into_iter().find(|name| !in_string && rest.starts_with(name));
-        if let Some(name) = bare {
-            text += "null";
-            replaced = true;
-            rest = &rest[name.len()..];
-            continue;
-        }
-        text.push(character);
-        rest = &rest[character.len_utf8()..];
-        if character == '\\' && in_string {
-            let escaped = rest.chars().next();
-            text.extend(escaped);
-            rest = &rest[escaped.map_or(0, char::len_utf8)..];
-        } else if character == '"' {
-            in_string = !in_string;
-        }
-    }
-    match text.strip_suffix('}') {
-        Some(object) if replaced => format!("{object},\"nonfinite\":true}}"),
-        _ => text,
-    }
 }
 
 #[cfg(test)]

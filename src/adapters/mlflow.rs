@@ -25,7 +25,8 @@ use tokio::time::Instant;
 use self::files::Listings;
 use self::wire::{Experiment, Metric, Page, Run, ServerInfo};
 use super::http::{Client, HttpError, Repeat};
-use super::tracker::{News, RunStatus, TrackedRun, TrackerError};
+use super::names::{LOSS_NAMES, matches_glob};
+use super::tracker::{News, Reach, RunStatus, TrackedRun, TrackerError};
 use crate::config::MlflowPlan;
 
 /// Where the REST interface begins.
@@ -36,9 +37,6 @@ const ROLE: &str = "doodl3.role";
 
 /// The tag with which Lightning's and Keras' callback tells that it wrote a checkpoint.
 const LATEST_CHECKPOINT: &str = "mlflow.latest_checkpoint_artifact";
-
-/// Names under which the training loss is looked for, the most telling first.
-const LOSS_NAMES: [&str; 4] = ["train/loss", "train_loss", "loss", "training_loss"];
 
 /// Runs in a page.
 const PAGE: usize = 500;
@@ -67,19 +65,6 @@ pub struct Mlflow {
     listings: Listings,
 }
 
-/// What `doodl3 check` tells of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// The server's version; a store has none.
-    pub version: Option<String>,
-    /// Names of the experiments that are watched.
-    pub experiments: Vec<String>,
-    /// Number of their runs.
-    pub runs: usize,
-    /// Whether credentials travel where others can read them.
-    pub exposes_credentials: bool,
-}
-
 impl Mlflow {
     /// A server that has not been asked yet.
     ///
@@ -94,8 +79,7 @@ impl Mlflow {
             })?;
             headers.insert("x-mlflow-workspace", value);
         }
-        let client =
-            Client::new(url.clone(), plan.credentials.clone(), &plan.tls, headers, plan.requests_per_second)?;
+        let client = Client::new(url.clone(), &plan.watched, headers)?;
         Ok(Self {
             client,
             plan: plan.clone(),
@@ -107,7 +91,7 @@ impl Mlflow {
     }
 
     /// Whether credentials travel where others can read them.
-    pub fn exposes_credentials(&self) -> bool {
+    pub(super) fn exposes_credentials(&self) -> bool {
         self.client.exposes_credentials()
     }
 
@@ -115,16 +99,15 @@ impl Mlflow {
     ///
     /// # Errors
     /// [`TrackerError`].
-    pub async fn reach(&mut self) -> Result<Reach, TrackerError> {
+    pub(super) async fn reach(&mut self) -> Result<Reach, TrackerError> {
         let version = self.client.text("version").await?;
         let experiments = self.experiments().await?;
         let ids: Vec<&str> = experiments.keys().map(String::as_str).collect();
         let runs = self.search(&ids, None).await?.len();
         Ok(Reach {
-            version: Some(version.trim().to_owned()),
+            what: format!("MLflow {}", version.trim()),
             experiments: experiments.into_values().collect(),
             runs,
-            exposes_credentials: self.exposes_credentials(),
         })
     }
 
@@ -133,7 +116,7 @@ impl Mlflow {
     ///
     /// # Errors
     /// [`TrackerError`], such as a refusal for want of a permission.
-    pub async fn may_write(&mut self) -> Result<Option<String>, TrackerError> {
+    pub(super) async fn may_write(&mut self) -> Result<Option<String>, TrackerError> {
         let experiments = self.experiments().await?;
         for (id, name) in &experiments {
             let body = json!({ "experiment_ids": [id], "max_results": 1 });
@@ -143,7 +126,7 @@ impl Mlflow {
                 let nothing = json!({ "run_id": run.info.run_id });
                 let _: serde_json::Value =
                     self.client.post(&format!("{API}/runs/log-batch"), &nothing, Repeat::Freely).await?;
-                return Ok(Some(name.clone()));
+                return Ok(Some(format!("experiment {name}")));
             }
         }
         Ok(None)
@@ -318,7 +301,7 @@ fn tracked(plan: &MlflowPlan, run: &Run, experiments: &BTreeMap<String, String>)
     let ours = |metric: &&Metric| metric.key.starts_with("doodl3/");
     let metrics: Vec<&Metric> = data.metrics.iter().filter(|metric| !ours(metric)).collect();
     let logs = |name: &str| metrics.iter().any(|metric| metric.key == name);
-    let loss = match &plan.loss {
+    let loss = match &plan.watched.loss {
         Some(name) => logs(name).then(|| name.clone()),
         None => LOSS_NAMES.into_iter().find(|name| logs(name)).map(str::to_owned),
     };
@@ -327,7 +310,7 @@ fn tracked(plan: &MlflowPlan, run: &Run, experiments: &BTreeMap<String, String>)
         "RUNNING" | "SCHEDULED" => {
             let last_ms = newest_ms.unwrap_or(info.start_time).max(info.start_time);
             let silent = now_ms().saturating_sub(last_ms).max(0) as u64;
-            let stale = Duration::from_millis(silent) > plan.stale_after;
+            let stale = Duration::from_millis(silent) > plan.watched.stale_after;
             if stale { RunStatus::Stale } else { RunStatus::Running }
         }
         _ => RunStatus::Ended,
@@ -362,41 +345,4 @@ fn tracked(plan: &MlflowPlan, run: &Run, experiments: &BTreeMap<String, String>)
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as i64
-}
-
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn matches_glob(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches_glob;
-
-    #[test]
-    fn names_fit_patterns() {
-        for (pattern, name) in
-            [("*", ""), ("mnist", "mnist"), ("mnist-*", "mnist-cnn"), ("*a*c", "abac"), ("a*a", "aa")]
-        {
-            assert!(matches_glob(pattern, name), "{pattern} {name}");
-        }
-        for (pattern, name) in [("mnist", "mnist-cnn"), ("a*a", "a"), ("*b", "abc"), ("", "x")] {
-            assert!(!matches_glob(pattern, name), "{pattern} {name}");
-        }
-    }
 }

@@ -4,4 +4,7 @@ pub mod directory;
 pub mod http;
 pub mod metrics;
 pub mod mlflow;
+mod names;
+mod tolerant;
 pub mod tracker;
+pub mod wandb;

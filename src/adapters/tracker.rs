@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::http::HttpError;
 use super::mlflow::{Mlflow, MlflowStore};
+use super::wandb::{Wandb, WandbFolder};
+use crate::alert::Severity;
 use crate::artifact::Artifact;
-use crate::config::{MlflowPlace, SourcePlan};
+use crate::config::{MlflowPlace, SourcePlan, TrackerPlan, WandbPlace};
 
 /// A run as its tracker tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,17 +71,75 @@ pub struct News {
 /// What a run is told of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Post {
-    /// Files below `doodl3/`.
-    pub artifacts: Vec<Artifact>,
-    /// Tags to set; those without a value are removed.
-    pub tags: Vec<(String, Option<String>)>,
-    /// Markdown for the run's description. `{artifacts}` stands for the address of the folder of artifacts, `{page}` for that of
-    /// the page that shows them.
+    /// Files below `doodl3/`, all of them.
+    pub artifacts: Vec<Part<Artifact>>,
+    /// Tags, all of them; those without a value are removed.
+    pub tags: Vec<Part<(String, Option<String>)>>,
+    /// Markdown for the run's description, where it is new. `{artifacts}` stands for the address of the folder of artifacts,
+    /// `{page}` for that of the page that shows them.
     pub description: Option<String>,
-    /// Series at the checkpoints' steps.
+    /// New points of series, at the checkpoints' steps.
     pub series: Vec<Point>,
-    /// Pictures over the steps.
+    /// The latest point of each series, new or not.
+    pub latest: Vec<Point>,
+    /// New pictures over the steps.
     pub images: Vec<Image>,
+    /// The last checkpoint that is told of: its step, and when it was written in milliseconds since 1970.
+    pub at: Option<(u64, i64)>,
+    /// Rows that were sent before, where a tracker keeps the history of a run in numbered rows.
+    pub rows_before: u64,
+    /// Paths of the checkpoints that are new among those it tells of.
+    pub used: Vec<String>,
+}
+
+/// A part of a post that replaces what was sent before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part<T> {
+    /// As it is now.
+    pub content: T,
+    /// Whether it differs from what was sent.
+    pub new: bool,
+}
+
+impl Post {
+    /// The files that differ from what was sent.
+    pub fn new_artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        self.artifacts.iter().filter(|part| part.new).map(|part| &part.content)
+    }
+
+    /// The tags that differ from what was sent.
+    pub fn new_tags(&self) -> impl Iterator<Item = &(String, Option<String>)> {
+        self.tags.iter().filter(|part| part.new).map(|part| &part.content)
+    }
+
+    /// The steps of the rows that it adds to a history of numbered rows: those of new points, and the last checkpoint's
+    /// where a file is new.
+    pub fn row_steps(&self) -> std::collections::BTreeSet<u64> {
+        let at = self.at.filter(|_| self.new_artifacts().next().is_some());
+        self.series.iter().map(|point| point.step).chain(at.map(|(step, _)| step)).collect()
+    }
+}
+
+/// What a tracker is asked to tell people at once, by whatever way they have chosen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// In a few words.
+    pub title: String,
+    /// All of it.
+    pub text: String,
+    /// How urgent it is.
+    pub severity: Severity,
+}
+
+/// What `doodl3 check` tells of a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// What answers, such as `MLflow 3.17.2`.
+    pub what: String,
+    /// Names of the experiments that are watched.
+    pub experiments: Vec<String>,
+    /// Number of their runs.
+    pub runs: usize,
 }
 
 /// A picture of one step, in a series of them.
@@ -93,6 +153,8 @@ pub struct Image {
     pub timestamp_ms: i64,
     /// The picture.
     pub png: Vec<u8>,
+    /// Whether it is the first of its series.
+    pub first: bool,
 }
 
 /// A run that this program makes, and finds again.
@@ -135,17 +197,44 @@ pub enum TrackerError {
     /// What was sent did not arrive where it can be seen.
     #[error("{0}")]
     Lost(String),
+    /// The server says no, in words only.
+    #[error("{what} was answered with: {message}")]
+    Refused {
+        /// The request.
+        what: String,
+        /// What it says.
+        message: String,
+    },
+    /// The key is not known.
+    #[error("{host} does not know the key")]
+    UnknownKey {
+        /// The server.
+        host: String,
+    },
 }
 
 impl TrackerError {
     /// Whether waiting may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_transient())
+        match self {
+            Self::Http(error) => error.is_transient(),
+            Self::Refused { message, .. } => {
+                says(message, &["rate limit", "timeout", "timed out", "internal server error"])
+            }
+            Self::Gone | Self::Lost(_) | Self::UnknownKey { .. } => false,
+        }
     }
 
     /// Whether we may not do it.
     pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Http(error) if matches!(error.status(), Some(401 | 403)))
+        match self {
+            Self::Http(error) => matches!(error.status(), Some(401 | 403)),
+            Self::Refused { message, .. } => {
+                says(message, &["permission", "not authorized", "unauthorized", "forbidden"])
+            }
+            Self::UnknownKey { .. } => true,
+            Self::Gone | Self::Lost(_) => false,
+        }
     }
 
     /// What it says, with what to do.
@@ -157,9 +246,19 @@ impl TrackerError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Http(error) => error.hint(),
-            Self::Gone | Self::Lost(_) => None,
+            Self::Refused { .. } if self.is_forbidden() => {
+                Some("give the key's owner the right to do it, or name another key")
+            }
+            Self::UnknownKey { .. } => Some("check the key, and that it belongs to this server"),
+            Self::Gone | Self::Lost(_) | Self::Refused { .. } => None,
         }
     }
+}
+
+/// Whether a message holds one of some words, in whatever case.
+fn says(message: &str, words: &[&str]) -> bool {
+    let message = message.to_ascii_lowercase();
+    words.iter().any(|word| message.contains(word))
 }
 
 /// A tracker. Clones share its pace, each remembers for itself what it has seen.
@@ -169,6 +268,10 @@ pub enum Tracker {
     Mlflow(Box<Mlflow>),
     /// A store of MLflow's on this machine.
     MlflowStore(Box<MlflowStore>),
+    /// A W&B server.
+    Wandb(Box<Wandb>),
+    /// A folder of this machine with logs of W&B's runs.
+    WandbFolder(Box<WandbFolder>),
 }
 
 impl Tracker {
@@ -177,14 +280,28 @@ impl Tracker {
     /// # Errors
     /// [`TrackerError`] when a certificate cannot be read.
     pub fn of(plan: &SourcePlan) -> Result<Option<Self>, TrackerError> {
+        match plan {
+            SourcePlan::Directory(_) => Ok(None),
+            SourcePlan::Tracker(plan) => Self::new(plan).map(Some),
+        }
+    }
+
+    /// A tracker that has not been asked yet.
+    ///
+    /// # Errors
+    /// [`TrackerError`] when a certificate cannot be read.
+    pub fn new(plan: &TrackerPlan) -> Result<Self, TrackerError> {
         Ok(match plan {
-            SourcePlan::Directory(_) => None,
-            SourcePlan::Mlflow(plan) => Some(match &plan.place {
+            TrackerPlan::Mlflow(plan) => match &plan.place {
                 MlflowPlace::Server(url) => Self::Mlflow(Box::new(Mlflow::new(plan, url)?)),
                 MlflowPlace::Database(_) | MlflowPlace::Folder(_) => {
                     Self::MlflowStore(Box::new(MlflowStore::new(plan)))
                 }
-            }),
+            },
+            TrackerPlan::Wandb(plan) => match &plan.place {
+                WandbPlace::Server(url) => Self::Wandb(Box::new(Wandb::new(plan, url)?)),
+                WandbPlace::Folder(folder) => Self::WandbFolder(Box::new(WandbFolder::new(plan, folder))),
+            },
         })
     }
 
@@ -192,7 +309,34 @@ impl Tracker {
     pub fn exposes_credentials(&self) -> bool {
         match self {
             Self::Mlflow(mlflow) => mlflow.exposes_credentials(),
-            Self::MlflowStore(_) => false,
+            Self::Wandb(wandb) => wandb.exposes_credentials(),
+            Self::MlflowStore(_) | Self::WandbFolder(_) => false,
+        }
+    }
+
+    /// Asks what `doodl3 check` tells.
+    ///
+    /// # Errors
+    /// [`TrackerError`].
+    pub async fn reach(&mut self) -> Result<Reach, TrackerError> {
+        match self {
+            Self::Mlflow(mlflow) => mlflow.reach().await,
+            Self::MlflowStore(store) => store.reach().await,
+            Self::Wandb(wandb) => wandb.reach().await,
+            Self::WandbFolder(folder) => folder.reach().await,
+        }
+    }
+
+    /// Whether reports can be posted, tried where nothing is left behind: where to; `None` where there is nothing to try
+    /// it on.
+    ///
+    /// # Errors
+    /// [`TrackerError`], such as a refusal for want of a permission.
+    pub async fn may_write(&mut self) -> Result<Option<String>, TrackerError> {
+        match self {
+            Self::Mlflow(mlflow) => mlflow.may_write().await,
+            Self::Wandb(wandb) => wandb.may_write().await,
+            Self::MlflowStore(_) | Self::WandbFolder(_) => Ok(None),
         }
     }
 
@@ -204,6 +348,8 @@ impl Tracker {
         match self {
             Self::Mlflow(mlflow) => mlflow.changed_runs().await,
             Self::MlflowStore(store) => store.runs().await,
+            Self::Wandb(wandb) => wandb.changed_runs().await,
+            Self::WandbFolder(folder) => folder.runs().await,
         }
     }
 
@@ -215,6 +361,8 @@ impl Tracker {
         match self {
             Self::Mlflow(mlflow) => mlflow.news(run, seen).await,
             Self::MlflowStore(store) => store.news(run, seen).await,
+            Self::Wandb(wandb) => wandb.news(run, seen).await,
+            Self::WandbFolder(folder) => folder.news(run, seen).await,
         }
     }
 
@@ -232,6 +380,8 @@ impl Tracker {
         match self {
             Self::Mlflow(mlflow) => mlflow.download(run, path, size, to).await.map(drop),
             Self::MlflowStore(store) => store.download(run, path, to).await,
+            Self::Wandb(wandb) => wandb.download(run, path, size, to).await,
+            Self::WandbFolder(folder) => folder.download(run, path, to).await,
         }
     }
 
@@ -243,17 +393,36 @@ impl Tracker {
         match self {
             Self::Mlflow(mlflow) => mlflow.post(run, post).await,
             Self::MlflowStore(store) => store.post(run, post).await,
+            Self::Wandb(wandb) => wandb.post(run, post).await,
+            Self::WandbFolder(folder) => folder.post(run, post).await,
         }
     }
 
-    /// A run of our own, made where it is not there; `None` where none can be made.
+    /// Whether the tracker tells people of what is urgent.
+    pub fn gives_notice(&self) -> bool {
+        matches!(self, Self::Wandb(_))
+    }
+
+    /// Has the tracker tell people at once, where it does.
+    ///
+    /// # Errors
+    /// [`TrackerError`].
+    pub async fn notify(&mut self, run: &TrackedRun, notice: &Notice) -> Result<(), TrackerError> {
+        match self {
+            Self::Wandb(wandb) => wandb.notify(run, notice).await,
+            Self::Mlflow(_) | Self::MlflowStore(_) | Self::WandbFolder(_) => Ok(()),
+        }
+    }
+
+    /// A run of our own, made where it is not there; `None` where none can be made, or the tracker does so by itself.
     ///
     /// # Errors
     /// [`TrackerError`].
     pub async fn own_run(&mut self, own: &OwnRun) -> Result<Option<TrackedRun>, TrackerError> {
         match self {
             Self::Mlflow(mlflow) => mlflow.own_run(own).await.map(Some),
-            Self::MlflowStore(_) => Ok(None),
+            Self::Wandb(_) => Ok(Wandb::own_run(own)),
+            Self::MlflowStore(_) | Self::WandbFolder(_) => Ok(None),
         }
     }
 }

@@ -203,10 +203,12 @@ impl Stage<'_> {
         let path = match source {
             None => return failed("its source is gone from the configuration"),
             Some(SourcePlan::Directory(plan)) => plan.root.join(&checkpoint.path),
-            Some(SourcePlan::Mlflow(plan)) => match self.fetch(&plan.name, &checkpoint.path).await? {
-                Ok(path) => path,
-                Err(reason) => return failed(&reason),
-            },
+            Some(SourcePlan::Tracker(plan)) => {
+                match self.fetch(&plan.watched().name, &checkpoint.path).await? {
+                    Ok(path) => path,
+                    Err(reason) => return failed(&reason),
+                }
+            }
         };
         let ours = self.shared.trackers.contains_key(&checkpoint.source);
         let as_it_was_read = || ours || FileIdentity::of(&path).ok() == checkpoint.identity;

@@ -349,7 +349,7 @@ impl Agent {
             let shared = Arc::clone(&shared);
             match plan {
                 SourcePlan::Directory(plan) => stages.spawn(source::run(shared, index, plan.clone())),
-                SourcePlan::Mlflow(plan) => stages.spawn(tracked::run(shared, index, (**plan).clone())),
+                SourcePlan::Tracker(plan) => stages.spawn(tracked::run(shared, index, (**plan).clone())),
             };
         }
         stages.spawn(evaluation::run(Arc::clone(&shared)));
@@ -445,7 +445,7 @@ impl Once {
         for plan in &shared.plan.sources {
             match plan {
                 SourcePlan::Directory(plan) => source::once(&shared, plan).await?,
-                SourcePlan::Mlflow(plan) => tracked::once(&shared, plan).await?,
+                SourcePlan::Tracker(plan) => tracked::once(&shared, plan).await?,
             }
         }
         evaluation::once(&shared).await?;

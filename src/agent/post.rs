@@ -7,9 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{AgentError, Shared};
-use crate::adapters::tracker::{Image, OwnRun, Point, Post, Tracker, TrackerError};
+use crate::adapters::tracker::RunStatus;
+use crate::adapters::tracker::{Image, Notice, OwnRun, Part, Point, Post, Tracker, TrackerError};
+use crate::alert::{Alert, AlertState};
 use crate::artifact::Artifact;
 use crate::compute;
 use crate::config::{PostTo, TrackerSink};
@@ -18,6 +21,15 @@ use crate::store::{CheckpointRow, GroupId, Posted, StoreError, TrackedRow};
 
 /// The mark that says what a target was told as a whole.
 const STATE: &str = "state";
+
+/// The mark that counts the rows of history that a target was sent.
+const ROWS: &str = "rows";
+
+/// The mark that says up to which step the checkpoints are known that a target tells of.
+const USED: &str = "used";
+
+/// People are told at once of runs that go on, and of those whose last checkpoint is younger than this.
+const RECENT: Duration = Duration::from_secs(3600);
 
 /// A run of the group, and what it was sent.
 struct Target {
@@ -42,6 +54,14 @@ pub(super) async fn group(
     let mut failed = None;
     let targets = targets(shared, id, Arc::clone(&input), options.post_to).await?;
     let experiment = targets.first().map(|target| target.row.run.experiment_key.clone());
+    // What is urgent does not wait for the reports of others.
+    for target in &targets {
+        match poster.give_notice(target).await? {
+            Ok(()) => {}
+            Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(error.explained())),
+            Err(error) => failed = failed.or(Some(format!("{}: run {}", error.explained(), target.row.name))),
+        }
+    }
     for target in targets {
         if shared.stop.is_cancelled() {
             return Ok(Err("the agent stops".into()));
@@ -134,21 +154,16 @@ impl Poster<'_> {
                 }
             }
         };
-        let (artifacts, note, tags) = self.rendered(Some(row.name.clone())).await?;
         let mut marks = Posted::from([(STATE.into(), state)]);
-        let artifacts = fresh(artifacts, &posted, &mut marks);
-        let series_too = self.options.series;
-        let post = Post {
-            images: if series_too {
-                images(&artifacts, &checkpoints, &posted, &mut marks)
-            } else {
-                Vec::new()
-            },
-            artifacts,
-            tags: changed_tags(&tags, &posted, &mut marks),
-            description: self.note(note, &posted, &mut marks),
-            series: if series_too { series(&checkpoints, &posted, &mut marks) } else { Vec::new() },
-        };
+        let mut post = self.replacing(Some(row.name.clone()), &posted, &mut marks).await?;
+        if self.options.series {
+            post.images = images(&post, &checkpoints, &posted, &mut marks);
+            (post.series, post.latest) = series(&checkpoints, &posted, &mut marks);
+        }
+        post.at = checkpoints.last().map(|row| (row.step, row.modified_ns / 1_000_000));
+        post.rows_before = number(&posted, ROWS).unwrap_or(0);
+        marks.insert(ROWS.into(), (post.rows_before + post.row_steps().len() as u64).to_string());
+        post.used = used(&checkpoints, &posted, &mut marks);
         let sent = self.tracker.post(&to, &post).await;
         if let Err(TrackerError::Gone) = sent {
             // It is not tried again for what it would be told now.
@@ -156,11 +171,64 @@ impl Poster<'_> {
         } else if let Err(error) = sent {
             return Ok(Err(error));
         } else {
-            tracing::debug!(run = row.name, files = post.artifacts.len(), "posted to the tracker");
+            tracing::debug!(run = row.name, files = post.new_artifacts().count(), "posted to the tracker");
         }
-        let (source, name) = (self.input.group.source.clone(), target_name(&row, self.options.post_to));
-        self.shared.store.write(move |tables| tables.put_posted(&source, &name, &marks)).await?;
+        self.put_marks(&row, marks).await?;
         Ok(sent)
+    }
+
+    /// Has the tracker tell people of alerts that are new or more severe; each is noted at once, so that what fails later
+    /// tells nobody twice.
+    async fn give_notice(&mut self, target: &Target) -> Result<Result<(), TrackerError>, AgentError> {
+        let Some(least) = self.options.alerts.filter(|_| self.tracker.gives_notice()) else {
+            return Ok(Ok(()));
+        };
+        let Target { row, posted, checkpoints } = target;
+        let written_ns = checkpoints.last().map_or(0, |row| row.modified_ns);
+        let age = Duration::from_nanos(self.shared.now().wall_ns.saturating_sub(written_ns).max(0) as u64);
+        if row.run.status != RunStatus::Running && age > RECENT {
+            return Ok(Ok(()));
+        }
+        let input = Arc::clone(self.input);
+        let ours = input.alerts.iter().filter(|alert| {
+            alert.run == row.name && alert.state == AlertState::Open && alert.severity >= least
+        });
+        for alert in ours {
+            let what = format!("alert {} {}", alert.detector.name(), alert.episode);
+            let severity = alert.severity as u64;
+            if number(posted, &what).is_some_and(|before| before >= severity) {
+                continue;
+            }
+            match self.tracker.notify(&row.run, &notice(alert)).await {
+                // Nobody looks at it any more.
+                Ok(()) | Err(TrackerError::Gone) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+            self.put_marks(row, Posted::from([(what, severity.to_string())])).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn put_marks(&self, row: &TrackedRow, marks: Posted) -> Result<(), StoreError> {
+        let (source, name) = (self.input.group.source.clone(), target_name(row, self.options.post_to));
+        self.shared.store.write(move |tables| tables.put_posted(&source, &name, &marks)).await
+    }
+
+    /// What replaces what was sent before: the report in all its forms, on one run or on all of them.
+    async fn replacing(
+        &self,
+        run: Option<String>,
+        posted: &Posted,
+        marks: &mut Posted,
+    ) -> Result<Post, AgentError> {
+        let (artifacts, note, tags) = self.rendered(run).await?;
+        let described = self.options.description && is_new("description", note.as_bytes(), posted, marks);
+        Ok(Post {
+            artifacts: parts(artifacts, posted, marks),
+            tags: tag_parts(&tags, posted, marks),
+            description: described.then_some(note),
+            ..Post::default()
+        })
     }
 
     /// The report in all its forms, on one run or on all of them.
@@ -187,17 +255,15 @@ impl Poster<'_> {
         let (source, target) = (self.input.group.source.clone(), format!("group {folder}"));
         let (asked, key) = (source.clone(), target.clone());
         let posted = self.shared.store.read(move |tables| tables.posted(&asked, &key)).await?;
-        let (artifacts, note, tags) = self.rendered(None).await?;
         let mut marks = Posted::new();
-        let post = Post {
-            artifacts: fresh(artifacts, &posted, &mut marks),
-            tags: changed_tags(&tags, &posted, &mut marks),
-            description: self.note(note, &posted, &mut marks),
-            ..Post::default()
-        };
+        let mut post = self.replacing(None, &posted, &mut marks).await?;
         if marks.is_empty() {
             return Ok(Ok(()));
         }
+        let last = self.input.runs.iter().filter_map(|view| view.steps.last()).max();
+        post.at = last.map(|step| (*step, self.shared.now().wall_ns / 1_000_000));
+        post.rows_before = number(&posted, ROWS).unwrap_or(0);
+        marks.insert(ROWS.into(), (post.rows_before + post.row_steps().len() as u64).to_string());
         let own = OwnRun {
             experiment_key,
             role: "experiment",
@@ -220,13 +286,6 @@ impl Poster<'_> {
         });
         Ok(noted.await?)
     }
-
-    fn note(&self, note: String, posted: &Posted, marks: &mut Posted) -> Option<String> {
-        if !self.options.description {
-            return None;
-        }
-        is_new("description", note.as_bytes(), posted, marks).then_some(note)
-    }
 }
 
 /// Whether something differs from what was sent; notes it if so.
@@ -239,30 +298,62 @@ fn is_new(what: &str, content: &[u8], posted: &Posted, marks: &mut Posted) -> bo
     new
 }
 
-fn fresh(artifacts: Vec<Artifact>, posted: &Posted, marks: &mut Posted) -> Vec<Artifact> {
+fn parts(artifacts: Vec<Artifact>, posted: &Posted, marks: &mut Posted) -> Vec<Part<Artifact>> {
     artifacts
         .into_iter()
         // A server takes no empty file: no alerts, no list of them.
         .filter(|artifact| !artifact.bytes.is_empty())
-        .filter(|artifact| is_new(&format!("file {}", artifact.name), &artifact.bytes, posted, marks))
-        .collect()
-}
-
-fn changed_tags(tags: &RunTags, posted: &Posted, marks: &mut Posted) -> Vec<(String, Option<String>)> {
-    let RunTags { state, alert, attractor } = tags;
-    [("state", Some(state)), ("alert", alert.as_ref()), ("attractor", attractor.as_ref())]
-        .into_iter()
-        .map(|(name, value)| (format!("doodl3.{name}"), value.cloned()))
-        .filter(|(name, value)| {
-            let what = format!("tag {name}");
-            let never_set = value.is_none() && !posted.contains_key(&what);
-            !never_set && is_new(&what, value.as_deref().unwrap_or_default().as_bytes(), posted, marks)
+        .map(|content| {
+            let new = is_new(&format!("file {}", content.name), &content.bytes, posted, marks);
+            Part { content, new }
         })
         .collect()
 }
 
-/// The points of each series beyond the last that was sent.
-fn series(checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) -> Vec<Point> {
+fn tag_parts(tags: &RunTags, posted: &Posted, marks: &mut Posted) -> Vec<Part<(String, Option<String>)>> {
+    let RunTags { state, alert, attractor } = tags;
+    [("state", Some(state)), ("alert", alert.as_ref()), ("attractor", attractor.as_ref())]
+        .into_iter()
+        .map(|(name, value)| {
+            let content = (format!("doodl3.{name}"), value.cloned());
+            let what = format!("tag {}", content.0);
+            let never_set = value.is_none() && !posted.contains_key(&what);
+            let bytes = value.map_or("", String::as_str).as_bytes();
+            Part { new: !never_set && is_new(&what, bytes, posted, marks), content }
+        })
+        .collect()
+}
+
+/// What people are told of an alert.
+fn notice(alert: &Alert) -> Notice {
+    let Alert { run, detector, opened_step, headline, advice, evidence, last_good_step, .. } = alert;
+    let good = last_good_step.map_or_else(String::new, |step| format!(" Last good checkpoint: step {step}."));
+    Notice {
+        title: format!("{}: {run} since step {opened_step}", detector.name()),
+        text: format!("{headline} {advice} ({evidence}){good}"),
+        severity: alert.severity,
+    }
+}
+
+/// A mark that is a number.
+fn number(posted: &Posted, what: &str) -> Option<u64> {
+    posted.get(what)?.parse().ok()
+}
+
+/// The paths of checkpoints beyond the last that was told of.
+fn used(checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) -> Vec<String> {
+    let before = number(posted, USED);
+    let new = checkpoints.iter().filter(|row| before.is_none_or(|before| row.step > before));
+    // The path begins with the run's id.
+    let paths = new.filter_map(|row| row.path.split_once('/')).map(|(_, path)| path.to_owned()).collect();
+    if let Some(last) = checkpoints.last() {
+        marks.insert(USED.into(), last.step.to_string());
+    }
+    paths
+}
+
+/// The points of each series beyond the last that was sent, and the last of each.
+fn series(checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) -> (Vec<Point>, Vec<Point>) {
     type Value = fn(&CheckpointRow) -> Option<f64>;
     let all: [(&str, Value); 4] = [
         ("doodl3/instability", |row| row.instability),
@@ -271,34 +362,28 @@ fn series(checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) ->
         ("doodl3/update_ratio", |row| row.update_ratio),
         ("doodl3/loss", |row| row.loss),
     ];
-    let mut points = Vec::new();
+    let (mut points, mut latest) = (Vec::new(), Vec::new());
     for (key, value) in all {
         let what = format!("series {key}");
-        let sent: Option<u64> = posted.get(&what).and_then(|step| step.parse().ok());
-        let new =
-            checkpoints.iter().filter(|row| sent.is_none_or(|sent| row.step > sent)).filter_map(|row| {
-                let value = value(row).filter(|value| value.is_finite())?;
-                let timestamp_ms = row.modified_ns / 1_000_000;
-                Some(Point { key: key.to_owned(), step: row.step, timestamp_ms, value })
-            });
-        let before = points.len();
-        points.extend(new);
-        if let Some(last) = points.get(before..).and_then(<[Point]>::last) {
+        let sent = number(posted, &what);
+        let point = |row: &CheckpointRow| {
+            let value = value(row).filter(|value| value.is_finite())?;
+            let timestamp_ms = row.modified_ns / 1_000_000;
+            Some(Point { key: key.to_owned(), step: row.step, timestamp_ms, value })
+        };
+        let new = checkpoints.iter().filter(|row| sent.is_none_or(|sent| row.step > sent));
+        points.extend(new.filter_map(point));
+        if let Some(last) = checkpoints.iter().rev().find_map(point) {
             marks.insert(what, last.step.to_string());
+            latest.push(last);
         }
     }
-    points
+    (points, latest)
 }
 
-/// The phase portrait as it is at the last checkpoint, where it is new. The first one stands at step 0 too: the page opens
-/// there.
-fn images(
-    artifacts: &[Artifact],
-    checkpoints: &[CheckpointRow],
-    posted: &Posted,
-    marks: &mut Posted,
-) -> Vec<Image> {
-    let picture = artifacts.iter().find(|artifact| artifact.name == "phase_portrait.png");
+/// The phase portrait as it is at the last checkpoint, where it is new.
+fn images(post: &Post, checkpoints: &[CheckpointRow], posted: &Posted, marks: &mut Posted) -> Vec<Image> {
+    let picture = post.new_artifacts().find(|artifact| artifact.name == "phase_portrait.png");
     let (Some(picture), Some(last)) = (picture, checkpoints.last()) else {
         return Vec::new();
     };
@@ -308,14 +393,13 @@ fn images(
         return Vec::new();
     }
     marks.insert(what.into(), mark);
-    let image = |step| Image {
+    vec![Image {
         name: "doodl3/phase_portrait".into(),
-        step,
+        step: last.step,
         timestamp_ms: last.modified_ns / 1_000_000,
         png: picture.bytes.clone(),
-    };
-    let first = (!posted.contains_key(what) && last.step > 0).then(|| image(0));
-    first.into_iter().chain([image(last.step)]).collect()
+        first: !posted.contains_key(what),
+    }]
 }
 
 /// All that decides whether a run is told something new.

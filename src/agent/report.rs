@@ -119,7 +119,7 @@ fn skipped(
         .filter_map(|file| {
             let place = match source {
                 SourcePlan::Directory(plan) => plan.place(file.path.as_ref())?,
-                SourcePlan::Mlflow(_) => tracked_place(tables, &group.source, &file.path)?,
+                SourcePlan::Tracker(_) => tracked_place(tables, &group.source, &file.path)?,
             };
             let ours =
                 place.experiment == group.experiment && (group.run.is_empty() || place.run == group.run);

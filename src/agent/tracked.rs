@@ -15,7 +15,7 @@ use super::{AgentError, Shared};
 use crate::adapters::directory::Found;
 use crate::adapters::tracker::{RemoteFile, RunStatus, TrackedRun, Tracker, TrackerError};
 use crate::checkpoint::{FileIdentity, Pattern};
-use crate::config::{MlflowPlan, Place};
+use crate::config::{Place, TrackerPlan, Watched};
 use crate::store::{Run, StoreError, TrackedRow};
 
 /// Runs that are looked at before what was found is taken in.
@@ -71,7 +71,7 @@ struct Look {
 }
 
 /// Pulls from a tracker until the agent stops.
-pub(super) async fn run(shared: Arc<Shared>, index: usize, plan: MlflowPlan) -> Result<(), AgentError> {
+pub(super) async fn run(shared: Arc<Shared>, index: usize, plan: TrackerPlan) -> Result<(), AgentError> {
     let bell = &shared.sources[index];
     bell.work();
     let mut source = Source::open(&shared, &plan).await?;
@@ -81,7 +81,7 @@ pub(super) async fn run(shared: Arc<Shared>, index: usize, plan: MlflowPlan) -> 
             passed = source.pass() => match passed {
                 Ok(again_in) => {
                     source.answered().await?;
-                    again_in.unwrap_or(plan.poll_every)
+                    again_in.unwrap_or(plan.watched().poll_every)
                 }
                 Err(Stopped::Agent(error)) => return Err(error),
                 Err(Stopped::Tracker(error)) => source.failed(&error).await?,
@@ -98,7 +98,7 @@ pub(super) async fn run(shared: Arc<Shared>, index: usize, plan: MlflowPlan) -> 
 }
 
 /// Takes in all that is there now.
-pub(super) async fn once(shared: &Shared, plan: &MlflowPlan) -> Result<(), AgentError> {
+pub(super) async fn once(shared: &Shared, plan: &TrackerPlan) -> Result<(), AgentError> {
     let mut source = Source::open(shared, plan).await?;
     match source.pass().await {
         Ok(_) => Ok(()),
@@ -111,22 +111,22 @@ pub(super) async fn once(shared: &Shared, plan: &MlflowPlan) -> Result<(), Agent
 }
 
 impl<'s> Source<'s> {
-    async fn open(shared: &'s Shared, plan: &'s MlflowPlan) -> Result<Self, AgentError> {
-        let Some(tracker) = shared.trackers.get(&plan.name).cloned() else {
-            return Err(AgentError::Panicked(format!("no tracker is called {}", plan.name)));
+    async fn open(shared: &'s Shared, plan: &'s TrackerPlan) -> Result<Self, AgentError> {
+        let Watched { name, pattern, .. } = plan.watched();
+        let Some(tracker) = shared.trackers.get(name).cloned() else {
+            return Err(AgentError::Panicked(format!("no tracker is called {name}")));
         };
         if tracker.exposes_credentials() {
-            let source = &plan.name;
-            tracing::warn!(source, at = %plan.place, "user and password, or the token, travel unencrypted; use https");
+            tracing::warn!(source = name, at = %plan.place(), "password, token or key travels unencrypted; use https");
         }
-        let root = shared.spool(&plan.name);
+        let root = shared.spool(name);
         // What an evaluation still needs is downloaded again.
         drop(tokio::fs::remove_dir_all(&root).await);
-        let told_by_pattern = plan.pattern != Pattern::default();
+        let told_by_pattern = *pattern != Pattern::default();
         Ok(Self {
-            intake: Intake::open(shared, &plan.name).await?,
-            origin: Origin { name: plan.name.clone(), root, told_by_pattern },
-            pattern: &plan.pattern,
+            intake: Intake::open(shared, name).await?,
+            origin: Origin { name: name.clone(), root, told_by_pattern },
+            pattern,
             tracker,
             passes: 0,
             failures: 0,
@@ -213,8 +213,7 @@ impl<'s> Source<'s> {
     /// A file as the intake knows it: the run's id and the path below its artifacts.
     fn found(&self, row: &TrackedRow, file: &RemoteFile) -> Option<Found> {
         let path = format!("{}/{}", row.run.key, file.path);
-        let stays_below = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if !Path::new(&path).components().all(stays_below) {
+        if !stays_below(&path) {
             return None;
         }
         let naming = self.pattern.matches(Path::new(&path));
@@ -349,6 +348,11 @@ impl<'s> Source<'s> {
     }
 }
 
+/// Whether a path that a server names leads nowhere but below the folder to which it is joined.
+fn stays_below(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// The run as the state knows it.
 fn known_as(source: &str, row: &TrackedRow) -> Run {
     Run { source: source.to_owned(), experiment: row.experiment.clone(), name: row.name.clone() }
@@ -376,4 +380,19 @@ pub(super) async fn spool(
     downloaded?;
     tokio::fs::rename(&part, to).await.map_err(disk)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stays_below;
+
+    #[test]
+    fn paths_of_servers_lead_nowhere_else() {
+        for path in ["run:mnist/artifacts/model:v0/a/step-1.pt", "run/a..b/c.pt", "run/files//c.pt"] {
+            assert!(stays_below(path), "{path}");
+        }
+        for path in ["run/../../c.pt", "/etc/c.pt", "run/artifacts/model:v0/../../../c.pt", "..", "./c.pt"] {
+            assert!(!stays_below(path), "{path}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ mod zip;
 pub use dtype::{Dtype, Values};
 pub use error::CheckpointError;
 pub use layout::{Block, Buffer};
-pub use names::{is_candidate, normalize_names};
+pub use names::{ENDINGS, is_candidate, normalize_names};
 pub use open::{Contents, FileIdentity, Format, OpenCheckpoint, TensorInfo, looks_complete, open};
 pub use pattern::{Naming, Pattern, PatternError};
 pub use sketch::sketch_vector;

@@ -44,7 +44,8 @@ pub fn normalize_names<S: AsRef<str>>(names: &[S]) -> Vec<String> {
 }
 
 /// Endings of files that may be checkpoints.
-const ENDINGS: [&str; 8] = [".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pt.tar", ".pth.tar", ".pt2"];
+pub const ENDINGS: [&str; 8] =
+    [".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pt.tar", ".pth.tar", ".pt2"];
 
 /// Beginnings of files that trainers put beside the weights and that hold none.
 const COMPANIONS: [&str; 6] =

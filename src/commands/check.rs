@@ -4,10 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use doodl3::adapters::directory::{self, Scanner};
-use doodl3::adapters::mlflow::{Mlflow, MlflowStore};
-use doodl3::adapters::tracker::TrackerError;
+use doodl3::adapters::tracker::{Tracker, TrackerError};
 use doodl3::agent::evaluation;
-use doodl3::config::{DirectoryPlan, MlflowPlace, MlflowPlan, ModelPlan, Plan, SinkPlan, SourcePlan};
+use doodl3::config::{DirectoryPlan, ModelPlan, Plan, SinkPlan, SourcePlan, TrackerPlan};
 use doodl3::evaluate::{Evaluator, Settings};
 use doodl3::store::Store;
 
@@ -36,7 +35,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         for plan in &plan.sources {
             lines.push(match plan {
                 SourcePlan::Directory(plan) => source(plan),
-                SourcePlan::Mlflow(plan) => mlflow(plan).await,
+                SourcePlan::Tracker(plan) => tracker(plan).await,
             });
         }
         lines.push(state(&plan.state_dir));
@@ -100,66 +99,68 @@ fn state(folder: &Path) -> Line {
     Line { what: "state".into(), outcome }
 }
 
-/// What an MLflow server, or a store of MLflow's, lets us see.
-async fn mlflow(plan: &MlflowPlan) -> Line {
+/// What a tracker lets us see.
+async fn tracker(plan: &TrackerPlan) -> Line {
     let asked = async {
-        Ok::<_, TrackerError>(match &plan.place {
-            MlflowPlace::Server(url) => Mlflow::new(plan, url)?.reach().await?,
-            MlflowPlace::Database(_) | MlflowPlace::Folder(_) => MlflowStore::new(plan).reach().await?,
-        })
+        let mut tracker = Tracker::new(plan)?;
+        Ok::<_, TrackerError>((tracker.reach().await?, tracker.exposes_credentials()))
     };
-    let outcome = asked.await.map_err(|error| error.explained()).and_then(|reach| {
-        let what = reach.version.map_or_else(|| "the store".into(), |version| format!("MLflow {version}"));
+    let place = plan.place();
+    let outcome = asked.await.map_err(|error| error.explained()).and_then(|(reach, exposed)| {
+        let what = reach.what;
         if reach.experiments.is_empty() {
+            let (patterns, field) = match plan {
+                TrackerPlan::Mlflow(plan) => (&plan.experiments, "experiments"),
+                TrackerPlan::Wandb(plan) => (&plan.projects, "projects"),
+            };
             return Err(format!(
-                "{what} at {} can be read, but no experiment fits {} (hint: correct `experiments`, or check that this \
+                "{what} at {place} can be read, but nothing there fits {} (hint: correct `{field}`, or check that this \
                  user may read them)",
-                plan.place,
-                plan.experiments.join(", ")
+                patterns.join(", ")
             ));
         }
         let names: Vec<&str> = reach.experiments.iter().take(3).map(String::as_str).collect();
         let more = if reach.experiments.len() > names.len() { ", …" } else { "" };
-        let plainly = if reach.exposes_credentials {
-            "; WARNING: user and password travel unencrypted (hint: use https)"
+        let plainly = if exposed {
+            "; WARNING: password, token or key travels unencrypted (hint: use https)"
         } else {
             ""
         };
+        let kind = match plan {
+            TrackerPlan::Mlflow(_) => "experiment",
+            TrackerPlan::Wandb(_) => "project",
+        };
         Ok(format!(
-            "{what} at {} shows {} in {} ({}{more}){plainly}",
-            plan.place,
+            "{what} at {place} shows {} in {} ({}{more}){plainly}",
             count(reach.runs, "run"),
-            count(reach.experiments.len(), "experiment"),
+            count(reach.experiments.len(), kind),
             names.join(", ")
         ))
     });
-    Line { what: format!("source {}", plan.name), outcome }
+    Line { what: format!("source {}", plan.watched().name), outcome }
 }
 
 /// Whether reports can be posted back: tried where nothing is left behind.
 async fn trackers(plan: &Plan) -> Vec<Line> {
     let mut lines = Vec::new();
     for source in &plan.sources {
-        let SourcePlan::Mlflow(plan) = source else { continue };
-        let asked = async {
-            match &plan.place {
-                MlflowPlace::Server(url) => Mlflow::new(plan, url)?.may_write().await,
-                MlflowPlace::Database(_) | MlflowPlace::Folder(_) => Ok(None),
-            }
-        };
+        let SourcePlan::Tracker(plan) = source else { continue };
+        let asked = async { Tracker::new(plan)?.may_write().await };
         let outcome = match asked.await {
-            Ok(Some(experiment)) => Ok(format!("may post to experiment {experiment}")),
+            Ok(Some(place)) => Ok(format!("may post to {place}")),
             Ok(None) => {
-                Ok("nothing to try it on: no run yet, or a store, where only files are put beside runs"
+                Ok("nothing to try it on: no run yet, or runs on this machine, where only files are put \
+                 beside them"
                     .into())
             }
             Err(error) => Err(error.explained()),
         };
-        lines.push(Line { what: format!("sink tracker, {}", plan.name), outcome });
+        lines.push(Line { what: format!("sink tracker, {}", plan.watched().name), outcome });
     }
     if lines.is_empty() {
         let outcome =
-            Err("no source is a tracker (hint: add an `mlflow` source, or remove this sink)".into());
+            Err("no source is a tracker (hint: add an `mlflow` or a `wandb` source, or remove this sink)"
+                .into());
         lines.push(Line { what: "sink tracker".into(), outcome });
     }
     lines

@@ -32,7 +32,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             SourcePlan::Directory(plan) => {
                 tracing::info!(source = plan.name, path = %plan.root.display(), "watching");
             }
-            SourcePlan::Mlflow(plan) => tracing::info!(source = plan.name, at = %plan.place, "watching"),
+            SourcePlan::Tracker(plan) => {
+                tracing::info!(source = plan.watched().name, at = %plan.place(), "watching");
+            }
         }
     }
     let mut agent = Agent::start(plan, store).await.map_err(Failure::unusable)?;

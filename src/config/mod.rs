@@ -11,7 +11,10 @@ mod validate;
 pub use environment::{EVALUATOR, Environment, LOG, LOG_FORMAT, NO_COLOR};
 pub(crate) use load::yaml;
 pub use load::{LoadError, load, parse, to_yaml};
-pub use trackers::{Credentials, MlflowPlace, MlflowPlan, MlflowSource, PostTo, Secret, Tls, TrackerSink};
+pub use trackers::{
+    Credentials, MlflowPlace, MlflowPlan, MlflowSource, PostTo, Secret, Tls, TrackerPlan, TrackerSink,
+    WandbPlace, WandbPlan, WandbSource, Watched,
+};
 pub(crate) use validate::folder_name;
 pub use validate::{
     DirectoryPlan, GroupBy, ModelPlan, Place, Plan, Problem, SinkPlan, SourcePlan, ValidateError,
@@ -80,6 +83,8 @@ pub enum Source {
     Directory(DirectorySource),
     /// An MLflow tracking server.
     Mlflow(Box<MlflowSource>),
+    /// Weights & Biases.
+    Wandb(Box<WandbSource>),
 }
 
 /// A folder into which trainers write.
@@ -293,13 +298,13 @@ sinks: []
           |                                  ^ failed to parse input in the "friendly" duration format: expected to find unit designator suffix (e.g., `years` or `secs`) after parsing integer
         "#);
         insta::assert_snapshot!(message("version: 1\nsources:\n  - folder: {path: x}\n"), @r#"
-        doodl3.yaml: line 3 column 5: unknown variant `folder`, expected one of directory, mlflow
+        doodl3.yaml: line 3 column 5: unknown variant `folder`, expected one of directory, mlflow, wandb
          --> doodl3.yaml:3:5
           |
         1 | version: 1
         2 | sources:
         3 |   - folder: {path: x}
-          |     ^ unknown variant `folder`, expected one of directory, mlflow
+          |     ^ unknown variant `folder`, expected one of directory, mlflow, wandb
         "#);
     }
 

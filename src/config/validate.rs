@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
-use super::trackers::{MlflowPlan, TrackerSink};
+use super::trackers::{TrackerPlan, TrackerSink};
 use super::{Config, DirectorySource, Model, Sink, Source, VERSION};
 use crate::checkpoint::Pattern;
 use crate::detect;
@@ -63,7 +63,7 @@ impl Plan {
     pub fn directories(&self) -> impl Iterator<Item = &DirectoryPlan> {
         self.sources.iter().filter_map(|source| match source {
             SourcePlan::Directory(plan) => Some(plan),
-            SourcePlan::Mlflow(_) => None,
+            SourcePlan::Tracker(_) => None,
         })
     }
 }
@@ -73,8 +73,8 @@ impl Plan {
 pub enum SourcePlan {
     /// A folder.
     Directory(DirectoryPlan),
-    /// An MLflow server.
-    Mlflow(Box<MlflowPlan>),
+    /// A tracker.
+    Tracker(Box<TrackerPlan>),
 }
 
 impl SourcePlan {
@@ -82,7 +82,7 @@ impl SourcePlan {
     pub fn name(&self) -> &str {
         match self {
             Self::Directory(plan) => &plan.name,
-            Self::Mlflow(plan) => &plan.name,
+            Self::Tracker(plan) => &plan.watched().name,
         }
     }
 }
@@ -219,7 +219,12 @@ impl Config {
                 Source::Mlflow(source) => {
                     let place = format!("sources[{index}].mlflow");
                     let plan = source.plan(&place, base, environment, &mut names, &mut problems);
-                    plan.map(|plan| SourcePlan::Mlflow(Box::new(plan)))
+                    plan.map(|plan| SourcePlan::Tracker(Box::new(TrackerPlan::Mlflow(plan))))
+                }
+                Source::Wandb(source) => {
+                    let place = format!("sources[{index}].wandb");
+                    let plan = source.plan(&place, base, environment, &mut names, &mut problems);
+                    plan.map(|plan| SourcePlan::Tracker(Box::new(TrackerPlan::Wandb(plan))))
                 }
             })
             .collect();
@@ -356,13 +361,7 @@ fn directory(
 ) -> DirectoryPlan {
     let root = base.join(&source.path);
     let name = source.name.clone().unwrap_or_else(|| folder_name(&root));
-    if !names.insert(name.clone()) {
-        problems.add(
-            &format!("{place}.name"),
-            format!("another source is called `{name}` too"),
-            "give each source a name of its own: `name: …`",
-        );
-    }
+    unique(&name, place, names, problems);
     if source.rescan_every.is_zero() {
         problems.add(
             &format!("{place}.rescan_every"),
@@ -382,6 +381,17 @@ fn directory(
 }
 
 /// A pattern of paths; the default where none is written.
+/// Notes a source's name, and tells if another has it.
+pub(super) fn unique(name: &str, place: &str, names: &mut BTreeSet<String>, problems: &mut Problems) {
+    if !names.insert(name.to_owned()) {
+        problems.add(
+            &format!("{place}.name"),
+            format!("another source is called `{name}` too"),
+            "give each source a name of its own: `name: …`",
+        );
+    }
+}
+
 pub(super) fn pattern(text: Option<&str>, place: &str, problems: &mut Problems) -> Pattern {
     let Some(text) = text else {
         return Pattern::default();

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::wire::{File, LoggedModel, Page};
 use super::{API, Mlflow};
 use crate::adapters::http::{Downloaded, HttpError, Repeat, encode};
+use crate::adapters::names::first_bytes;
 use crate::adapters::tracker::{RemoteFile, RunStatus, TrackedRun, TrackerError};
 use crate::checkpoint::is_candidate;
 
@@ -153,7 +154,7 @@ impl Mlflow {
             // Its tags change with each answer.
             Route::Server => None,
         };
-        Ok(tag.map_or(0, |tag| digest(&tag)))
+        Ok(tag.map_or(0, |tag| first_bytes(&tag)))
     }
 
     async fn model_files(&mut self, model: &str, step: u64) -> Result<Vec<RemoteFile>, TrackerError> {
@@ -287,12 +288,6 @@ async fn copy(from: &Path, to: &Path) -> Result<Downloaded, TrackerError> {
 
 fn depth(path: &str) -> usize {
     path.split('/').count()
-}
-
-/// The first 8 bytes of a digest.
-pub(super) fn digest(text: &str) -> u64 {
-    let digest = blake3::hash(text.as_bytes());
-    digest.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]

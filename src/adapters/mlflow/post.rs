@@ -38,12 +38,17 @@ impl Mlflow {
         run: &TrackedRun,
         post: &Post,
     ) -> Result<(), TrackerError> {
-        for Artifact { name, media_type, bytes } in &post.artifacts {
+        let artifacts: Vec<&Artifact> = post.new_artifacts().collect();
+        for Artifact { name, media_type, bytes } in &artifacts {
             self.upload(run, &format!("doodl3/{name}"), bytes, media_type).await?;
         }
-        self.look_for(run, &post.artifacts).await?;
+        self.look_for(run, &artifacts).await?;
         for image in &post.images {
-            self.image(run, image).await?;
+            self.image(run, image, image.step).await?;
+            // The page opens at the first step.
+            if image.first && image.step > 0 {
+                self.image(run, image, 0).await?;
+            }
         }
         for points in post.series.chunks(POINTS) {
             let metric = |point: &crate::adapters::tracker::Point| Metric {
@@ -55,7 +60,7 @@ impl Mlflow {
             let metrics: Vec<Metric> = points.iter().map(metric).collect();
             self.log_batch(run, &json!({ "run_id": run.key, "metrics": metrics })).await?;
         }
-        let (set, removed): (Vec<_>, Vec<_>) = post.tags.iter().partition(|(_, value)| value.is_some());
+        let (set, removed): (Vec<_>, Vec<_>) = post.new_tags().partition(|(_, value)| value.is_some());
         let mut tags: Vec<Tag> = set
             .into_iter()
             .map(|(key, value)| Tag { key: key.clone(), value: value.clone().unwrap_or_default() })
@@ -161,12 +166,12 @@ impl Mlflow {
     }
 
     /// Looks whether the files that were sent are where people see them.
-    async fn look_for(&self, run: &TrackedRun, artifacts: &[Artifact]) -> Result<(), TrackerError> {
+    async fn look_for(&self, run: &TrackedRun, artifacts: &[&Artifact]) -> Result<(), TrackerError> {
         if artifacts.is_empty() {
             return Ok(());
         }
         let listed = self.list(&run.key, "doodl3").await?;
-        let there = |artifact: &&Artifact| {
+        let there = |artifact: &&&Artifact| {
             let path = format!("doodl3/{}", artifact.name);
             listed.iter().any(|file| file.path == path && file.bytes == artifact.bytes.len() as u64)
         };
@@ -181,8 +186,8 @@ impl Mlflow {
 
     /// A picture in the slider over the steps. The page asks for two files, and shows only the second; it takes a PNG
     /// under that name too.
-    async fn image(&mut self, run: &TrackedRun, image: &Image) -> Result<(), TrackerError> {
-        let Image { name, step, timestamp_ms, png } = image;
+    async fn image(&mut self, run: &TrackedRun, image: &Image, step: u64) -> Result<(), TrackerError> {
+        let Image { name, timestamp_ms, png, .. } = image;
         let key = name.replace('/', "~");
         let unique = blake3::hash(format!("{key} {step}").as_bytes()).to_hex();
         let base = format!("images/{key}+step+{step}+timestamp+{timestamp_ms}+{}", &unique[..32]);

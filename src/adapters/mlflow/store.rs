@@ -11,12 +11,13 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
-use super::files::{PASSED_OVER, Route, digest};
+use super::files::{PASSED_OVER, Route};
+use super::tracked;
 use super::wire::{Metric, ModelOutput, Outputs, Run, RunData, RunInfo, Tag, as_stored};
-use super::{Reach, matches_glob, tracked};
 use crate::adapters::directory;
 use crate::adapters::http::HttpError;
-use crate::adapters::tracker::{News, Post, RemoteFile, TrackedRun, TrackerError};
+use crate::adapters::names::{first_bytes, matches_glob};
+use crate::adapters::tracker::{News, Post, Reach, RemoteFile, TrackedRun, TrackerError};
 use crate::checkpoint::is_candidate;
 use crate::config::{self, MlflowPlace, MlflowPlan};
 
@@ -50,10 +51,10 @@ impl MlflowStore {
     ///
     /// # Errors
     /// [`TrackerError`] when the store cannot be read.
-    pub async fn reach(&self) -> Result<Reach, TrackerError> {
+    pub(in crate::adapters) async fn reach(&self) -> Result<Reach, TrackerError> {
         let Contents { experiments, runs } = self.contents().await?;
         let experiments = experiments.into_values().collect();
-        Ok(Reach { version: None, experiments, runs: runs.len(), exposes_credentials: false })
+        Ok(Reach { what: "the store".into(), experiments, runs: runs.len() })
     }
 
     /// All runs: reading them costs less than asking what has changed.
@@ -126,7 +127,7 @@ impl MlflowStore {
         let Route::Here(folder) = Route::to(&run.artifacts, "doodl3") else {
             return Err(TrackerError::Gone);
         };
-        let artifacts = post.artifacts.clone();
+        let artifacts: Vec<_> = post.new_artifacts().cloned().collect();
         blocking(move || {
             directory::write(&folder, &artifacts)
                 .map_err(|source| TrackerError::from(HttpError::Disk { path: folder.clone(), source }))?;
@@ -180,7 +181,7 @@ fn walk(root: &Path, folder: &Path, depth: usize, files: &mut Vec<RemoteFile>) -
             files.push(RemoteFile {
                 path: text.to_owned(),
                 size: metadata.len(),
-                version: digest(&format!("{changed:?}")),
+                version: first_bytes(&format!("{changed:?}")),
                 step: None,
             });
         }
