@@ -27,6 +27,8 @@ mod libtorch;
 mod mlflow;
 mod render;
 mod resume;
+mod sdk;
 mod setup;
 mod training;
+mod wandb;
 mod watch;

@@ -1,15 +1,15 @@
 //! A real MLflow server with runs that its own SDK writes: what comes from it, and what goes back.
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::daemon::{Place, alerts, analysed, checkpoints};
 use crate::fixtures::doodl3;
+use crate::sdk::Training;
 
 /// How long anything may take before a test gives up.
 const FOREVER: Duration = Duration::from_secs(600);
@@ -22,15 +22,9 @@ const FEW_STEPS: usize = 12;
 
 const ADMIN: (&str, &str) = ("admin", "a-long-password-for-tests");
 
-/// The environment with MLflow; `None` where the set-up could not make it, as with an old Python.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
+/// The environment with MLflow.
 fn environment() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("third_party/mlflow-venv/bin");
-    if folder.join("mlflow").exists() {
-        return Some(folder);
-    }
-    eprintln!("skipped: there is no third_party/mlflow-venv (run `make setup-python`)");
-    None
+    crate::sdk::environment("mlflow-venv", "mlflow")
 }
 
 /// A server that comes and goes; its data stay.
@@ -168,72 +162,35 @@ impl Server {
     }
 }
 
-/// Trains until it is let go.
-struct Training {
-    process: Child,
-    stdin: Option<ChildStdin>,
+/// Trains at a server.
+fn train(server: &Server, experiment: &str, steps: usize, pause: &str) -> Training {
+    let mut command = training(&server.url(), experiment, steps, pause);
+    if server.with_users {
+        command.env("MLFLOW_TRACKING_USERNAME", ADMIN.0).env("MLFLOW_TRACKING_PASSWORD", ADMIN.1);
+    }
+    Training::spawn(command)
 }
 
-impl Drop for Training {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+/// Trains with a store in a folder, without a server.
+fn train_without_server(folder: &Path, store: &str) -> Training {
+    let mut command = training(store, "offline", STEPS, "0");
+    command.current_dir(folder).env("MLFLOW_ALLOW_FILE_STORE", "true");
+    Training::spawn(command)
 }
 
-impl Training {
-    fn start(server: &Server, experiment: &str, steps: usize, pause: &str) -> Self {
-        let mut command = Self::command(&server.url(), experiment, steps, pause);
-        if server.with_users {
-            command.env("MLFLOW_TRACKING_USERNAME", ADMIN.0).env("MLFLOW_TRACKING_PASSWORD", ADMIN.1);
-        }
-        Self::spawn(command)
+fn training(store: &str, experiment: &str, steps: usize, pause: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(environment().unwrap().join("python"));
+    command
+        .arg(root.join("tests/fixtures/mlflow/train.py"))
+        .args([experiment, &steps.to_string(), pause])
+        .env("MLFLOW_TRACKING_URI", store);
+    // PyTorch lies in the other environment.
+    let packages = std::fs::read_dir(root.join("third_party/pytorch-venv/lib")).into_iter().flatten();
+    if let Some(python) = packages.flatten().next() {
+        command.env("PYTHONPATH", python.path().join("site-packages"));
     }
-
-    /// Trains with a store in a folder, without a server.
-    fn without_server(folder: &Path, store: &str) -> Self {
-        let mut command = Self::command(store, "offline", STEPS, "0");
-        command.current_dir(folder).env("MLFLOW_ALLOW_FILE_STORE", "true");
-        Self::spawn(command)
-    }
-
-    fn command(store: &str, experiment: &str, steps: usize, pause: &str) -> Command {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut command = Command::new(environment().unwrap().join("python"));
-        command
-            .arg(root.join("tests/fixtures/mlflow/train.py"))
-            .args([experiment, &steps.to_string(), pause])
-            .env("MLFLOW_TRACKING_URI", store)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        // PyTorch lies in the other environment.
-        let packages = std::fs::read_dir(root.join("third_party/pytorch-venv/lib")).into_iter().flatten();
-        if let Some(python) = packages.flatten().next() {
-            command.env("PYTHONPATH", python.path().join("site-packages"));
-        }
-        command
-    }
-
-    fn spawn(mut command: Command) -> Self {
-        let mut process = command.spawn().unwrap();
-        let stdin = process.stdin.take();
-        Self { process, stdin }
-    }
-
-    /// Waits until all checkpoints are written: the runs' ids.
-    fn written(&mut self) -> Vec<String> {
-        let mut line = String::new();
-        BufReader::new(self.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let keys: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        assert_eq!(keys.len(), 3, "the training failed");
-        keys
-    }
-
-    /// Lets the runs end.
-    fn end(mut self) {
-        drop(self.stdin.take());
-        assert!(self.process.wait().unwrap().success());
-    }
+    command
 }
 
 fn place(server: &Server, more: &str) -> Place {
@@ -280,7 +237,7 @@ fn runs_of_mlflow_are_watched_and_told_what_was_found() {
     let Some(server) = Server::start(false) else { return };
     let place = place(&server, "");
     let daemon = place.watch();
-    let mut training = Training::start(&server, "live", STEPS, "0.05");
+    let mut training = train(&server, "live", STEPS, "0.05");
     let keys = training.written();
     server.wait_for("the alert, before the run has ended", |server| {
         server.runs().iter().any(|run| {
@@ -329,7 +286,7 @@ fn runs_of_mlflow_are_watched_and_told_what_was_found() {
 fn kills_of_the_server_and_of_the_agent_lose_nothing_and_tell_nothing_twice() {
     let Some(mut server) = Server::start(false) else { return };
     let place = place(&server, "");
-    let mut training = Training::start(&server, "troubled", STEPS, "0.5");
+    let mut training = train(&server, "troubled", STEPS, "0.5");
     let mut daemon = place.watch();
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(2_500));
@@ -381,7 +338,7 @@ fn kills_of_the_server_and_of_the_agent_lose_nothing_and_tell_nothing_twice() {
 #[test]
 fn a_server_with_users_is_told_who_asks_and_says_what_is_not_allowed() {
     let Some(server) = Server::start(true) else { return };
-    let mut training = Training::start(&server, "guarded", FEW_STEPS, "0");
+    let mut training = train(&server, "guarded", FEW_STEPS, "0");
     let keys = training.written();
     training.end();
     let reader = ("reader", "another-long-password");
@@ -448,7 +405,7 @@ fn stores_without_a_server_are_read_and_get_their_reports() {
     }
     for store in ["sqlite:///mlflow.db", "./mlruns"] {
         let place = Place::new("");
-        let mut training = Training::without_server(&place.path(""), store);
+        let mut training = train_without_server(&place.path(""), store);
         let keys = training.written();
         training.end();
         let text = format!(
