@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use tokio::runtime::Runtime;
 
-pub(crate) use state::{Alert, State};
+pub(crate) use state::{Alert, Run, State};
 
 /// The one key that is known.
 pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
