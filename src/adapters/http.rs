@@ -33,11 +33,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Pauses longer than this that a server asks for are left to the caller.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Longest time that a server's word on its limits is believed.
-const LONGEST_HOLD: Duration = Duration::from_secs(120);
+const LONGEST_HOLD: Duration = Duration::from_secs(900);
+/// Beginning of the name of an upload in messages, in place of its address, which may be signed.
+pub(super) const UPLOAD: &str = "the upload of";
 /// Characters of a server's message that are shown.
 const MESSAGE: usize = 300;
 /// Bytes of an answer that is not a file.
 const ANSWER: usize = 256 << 20;
+/// Bytes of an answer that says no.
+const REFUSAL: usize = 1 << 20;
 
 /// Why a tracker's answer could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -151,13 +155,16 @@ impl HttpError {
             Self::Unreachable { .. } => {
                 Some("check the address, and that the server runs and can be reached from here")
             }
-            Self::Refused { status, message, .. } => match status.as_u16() {
+            Self::Refused { what, status, message, .. } => match status.as_u16() {
                 401 => Some("check user and password, the token, or the key"),
                 403 if message.contains("Invalid Host header") => Some(
                     "start the server with --allowed-hosts naming the host in the address, or use an address that it knows",
                 ),
+                403 if what.starts_with(UPLOAD) => Some(
+                    "the store refused the upload: check this machine's clock, and what changes requests on their way",
+                ),
                 403 => Some(
-                    "give this user the right to do it (at MLflow EDIT on the experiment, to post to it)",
+                    "give this user the right to do it (at MLflow EDIT on the experiment, at W&B membership of the team)",
                 ),
                 404 if message.contains("Workspace") => Some("correct `workspace`, or MLFLOW_WORKSPACE"),
                 404 => Some("check the address and its path; the server may be too old"),
@@ -204,7 +211,8 @@ pub struct Client {
 enum Body<'b, B> {
     None,
     Json(&'b B),
-    Bytes(&'b [u8], &'static str),
+    /// With a media type, where it is ours to say.
+    Bytes(&'b [u8], Option<&'static str>),
 }
 
 /// What is known of a file that was downloaded.
@@ -347,7 +355,7 @@ impl Client {
     ) -> Result<(), HttpError> {
         let what = format!("{method} {}", shown(path));
         let url = self.url(path, query, &what)?;
-        self.send::<()>(method, url, Body::Bytes(bytes, media_type), Repeat::Freely, &what).await?;
+        self.send::<()>(method, url, Body::Bytes(bytes, Some(media_type)), Repeat::Freely, &what).await?;
         Ok(())
     }
 
@@ -360,7 +368,8 @@ impl Client {
         what: &str,
     ) -> Result<(), HttpError> {
         let url = self.url(to, &(), what)?;
-        let body = Body::Bytes(bytes, "application/octet-stream");
+        // An address may be signed for certain headers: none is added.
+        let body = Body::Bytes(bytes, None);
         let dress = |request: RequestBuilder| request.headers(headers.clone());
         self.attempts::<()>(Method::PUT, &url, body, Repeat::Freely, what, dress).await?;
         Ok(())
@@ -473,9 +482,10 @@ impl Client {
             request = match body {
                 Body::None => request,
                 Body::Json(value) => request.json(value),
-                Body::Bytes(bytes, media_type) => {
+                Body::Bytes(bytes, Some(media_type)) => {
                     request.header(header::CONTENT_TYPE, media_type).body(bytes.to_vec())
                 }
+                Body::Bytes(bytes, None) => request.body(bytes.to_vec()),
             };
             let response = dress(request).send().await.map_err(|error| self.unreachable(what, &error))?;
             let left = exhausted(response.headers());
@@ -600,15 +610,29 @@ fn pause(text: &str) -> Option<Duration> {
 
 async fn json<T: DeserializeOwned>(response: Response, what: &str) -> Result<T, HttpError> {
     let strange = |reason: String| HttpError::Strange { what: what.into(), reason };
+    let (bytes, whole) = beginning(response, ANSWER).await.map_err(|error| strange(innermost(&error)))?;
+    if !whole {
+        return Err(strange(format!("it is longer than {} MB", ANSWER >> 20)));
+    }
+    tolerant::from_slice(&bytes).map_err(|error| {
+        // What is JSON may hold signed addresses; a page says what answered in place of the server.
+        let is_json =
+            bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| b"{[".contains(byte));
+        strange(if is_json { error.to_string() } else { format!("{error}: {}", excerpt(&bytes)) })
+    })
+}
+
+/// The beginning of an answer, and whether that is all of it.
+async fn beginning(response: Response, most: usize) -> reqwest::Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     let mut pieces = response.bytes_stream();
-    while let Some(piece) = pieces.try_next().await.map_err(|error| strange(innermost(&error)))? {
-        if bytes.len() + piece.len() > ANSWER {
-            return Err(strange(format!("it is longer than {} MB", ANSWER >> 20)));
+    while let Some(piece) = pieces.try_next().await? {
+        if bytes.len() + piece.len() > most {
+            return Ok((bytes, false));
         }
         bytes.extend_from_slice(&piece);
     }
-    tolerant::from_slice(&bytes).map_err(|error| strange(format!("{error}: {}", excerpt(&bytes))))
+    Ok((bytes, true))
 }
 
 /// What a server says when it says no: as MLflow does, as web frameworks do, or in one of W&B's ways.
@@ -637,7 +661,7 @@ async fn refused(response: Response, what: &str) -> HttpError {
     let status = response.status();
     let retry_after =
         response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(pause);
-    let body = response.bytes().await.unwrap_or_default();
+    let body = beginning(response, REFUSAL).await.map(|(bytes, _)| bytes).unwrap_or_default();
     let said: Option<Said> = serde_json::from_slice(&body).ok();
     let (code, message) = match said {
         Some(said) => (said.error_code.clone(), excerpt(said.message().as_bytes())),

@@ -340,6 +340,7 @@ fn tracked(plan: &MlflowPlan, run: &Run, experiments: &BTreeMap<String, String>)
         token,
         loss,
         models,
+        last_sign_s: None,
     }
 }
 

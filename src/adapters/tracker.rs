@@ -32,6 +32,9 @@ pub struct TrackedRun {
     pub loss: Option<String>,
     /// Models that it has logged beside its artifacts, each with its step.
     pub models: Vec<(String, u64)>,
+    /// When it gave its last sign of life, in seconds since 1970, where the tracker tells.
+    #[serde(default)]
+    pub last_sign_s: Option<i64>,
 }
 
 /// Whether a run goes on.

@@ -19,7 +19,7 @@ mod post;
 
 pub use local::WandbFolder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ const VIEWER: &str = "query Viewer { viewer { entity username teams { edges { no
 
 const PROJECTS: &str = "query Projects($entity: String, $first: Int, $after: String) {
     models(entityName: $entity, first: $first, after: $after) {
-        edges { node { name } } pageInfo { endCursor hasNextPage }
+        edges { cursor? node { name } } pageInfo { endCursor hasNextPage }
     }
 }";
 
@@ -60,7 +60,7 @@ const RUNS: &str =
         $after: String) {
     project(name: $project, entityName: $entity) {
         runs(filters: $filters, order: $order, first: $first, after: $after) {
-            edges { node { name displayName state createdAt heartbeatAt historyLineCount jobType? } }
+            edges { cursor? node { name displayName state createdAt heartbeatAt historyLineCount jobType? } }
             pageInfo { endCursor hasNextPage }
         }
     }
@@ -82,6 +82,8 @@ pub struct Wandb {
     projects: Option<(Instant, Vec<String>)>,
     /// What was seen of each project.
     seen: BTreeMap<String, Seen>,
+    /// Projects of which it was said that they cannot be seen.
+    told: BTreeSet<String>,
     /// What is known of runs' files and histories; shared by clones.
     known: Arc<Mutex<Known>>,
 }
@@ -91,8 +93,8 @@ pub struct Wandb {
 struct Seen {
     /// The latest sign of life, as the server writes it.
     latest: String,
-    /// The runs that went on. One that ends for want of signs of life gives none when it does.
-    running: Vec<String>,
+    /// The runs that went on, by id. One that ends for want of signs of life gives none when it does.
+    running: BTreeMap<String, TrackedRun>,
 }
 
 /// The owner of the key.
@@ -152,6 +154,7 @@ impl Wandb {
             viewer: Arc::default(),
             projects: None,
             seen: BTreeMap::new(),
+            told: BTreeSet::new(),
             known: Arc::default(),
         })
     }
@@ -170,6 +173,9 @@ impl Wandb {
             let filters = self.filters(None);
             let variables = json!({ "entity": entity, "project": project, "filters": filters });
             let data = self.graphql.ask(COUNT, &variables, Repeat::Freely).await?;
+            if data["project"].is_null() {
+                return Err(not_seen(&entity, project));
+            }
             runs += data["project"]["runCount"].as_u64().unwrap_or(0) as usize;
         }
         Ok(Reach { what: format!("W&B, entity {entity},"), experiments: projects, runs })
@@ -209,25 +215,38 @@ impl Wandb {
             ]);
             let listed: Option<Vec<Listed>> = self.graphql.pages(RUNS, variables, "/project/runs").await?;
             let Some(listed) = listed else {
+                if self.told.insert(project.clone()) {
+                    let said = not_seen(&entity, &project);
+                    tracing::warn!(project, "{said}");
+                }
                 unseen.push(project);
                 continue;
             };
             let signs = listed.iter().filter_map(|run| run.heartbeat_at.as_deref());
             let latest = signs.chain(before.map(|before| before.latest.as_str())).max().unwrap_or_default();
-            let running = listed.iter().filter(|run| run.goes_on()).map(|run| run.name.clone()).collect();
-            seen.insert(project.clone(), Seen { latest: latest.to_owned(), running });
-            let watched = listed.into_iter().filter(|run| run.job_type.as_deref() != Some(JOB_TYPE));
-            runs.extend(
-                watched.filter(|run| !post::is_ours(&run.name)).map(|run| self.tracked(&project, run)),
-            );
+            let latest = latest.to_owned();
+            let listed: BTreeMap<String, TrackedRun> = listed
+                .into_iter()
+                .filter(|run| run.job_type.as_deref() != Some(JOB_TYPE) && !post::is_ours(&run.name))
+                .map(|run| (run.name.clone(), self.tracked(&project, run)))
+                .collect();
+            // One that is not listed although it was asked for by name is deleted.
+            let asked_for = before.map(|before| &before.running).into_iter().flatten();
+            let deleted = asked_for.filter(|(id, _)| !listed.contains_key(*id)).map(|(_, run)| TrackedRun {
+                status: RunStatus::Ended,
+                token: "deleted".into(),
+                ..run.clone()
+            });
+            runs.extend(deleted);
+            let goes_on = listed.iter().filter(|(_, run)| run.status != RunStatus::Ended);
+            let running = goes_on.map(|(id, run)| (id.clone(), run.clone())).collect();
+            seen.insert(project.clone(), Seen { latest, running });
+            runs.extend(listed.into_values());
         }
         if !unseen.is_empty() && unseen.len() == projects.len() {
-            return Err(TrackerError::Refused {
-                what: format!("the question for the runs of {}", unseen.join(", ")),
-                message: format!(
-                    "{entity} has no such project, or the key's owner has no permission to see it"
-                ),
-            });
+            // Or the key counts no more.
+            self.ask_viewer().await?;
+            return Err(not_seen(&entity, &unseen.join(", ")));
         }
         self.seen = seen;
         Ok(runs)
@@ -255,17 +274,30 @@ impl Wandb {
     }
 
     async fn viewer(&self) -> Result<&Viewer, TrackerError> {
-        let ask = || async {
-            let data = self.graphql.ask(VIEWER, &json!({}), Repeat::Freely).await?;
-            let told = &data["viewer"];
-            if told.is_null() {
-                return Err(TrackerError::UnknownKey { host: self.client.host() });
-            }
-            let teams = told.pointer("/teams/edges").and_then(Value::as_array).into_iter().flatten();
-            let teams = teams.filter_map(|edge| edge["node"]["name"].as_str()).map(str::to_owned).collect();
-            Ok(Viewer { teams, ..parse("Viewer", told)? })
-        };
-        self.viewer.get_or_try_init(ask).await
+        self.viewer.get_or_try_init(|| self.ask_viewer()).await
+    }
+
+    /// Who asks now: to a key that is not known a server answers as if there were nothing.
+    async fn ask_viewer(&self) -> Result<Viewer, TrackerError> {
+        let data = self.graphql.ask(VIEWER, &json!({}), Repeat::Freely).await?;
+        let told = &data["viewer"];
+        if told.is_null() {
+            return Err(TrackerError::UnknownKey { host: self.client.host() });
+        }
+        let teams = told.pointer("/teams/edges").and_then(Value::as_array).into_iter().flatten();
+        let teams = teams.filter_map(|edge| edge["node"]["name"].as_str()).map(str::to_owned).collect();
+        Ok(Viewer { teams, ..parse("Viewer", told)? })
+    }
+
+    /// Why a run is not shown: it is deleted, or its project may not be seen any more.
+    async fn why_not_shown(&self, data: &Value, run: &TrackedRun) -> TrackerError {
+        if !data["project"].is_null() {
+            return TrackerError::Gone;
+        }
+        match self.ask_viewer().await {
+            Ok(_) => not_seen(self.plan.entity.as_deref().unwrap_or("its owner"), &run.experiment_key),
+            Err(error) => error,
+        }
     }
 
     /// The projects that the configuration names. Where it names them in full, they need not be listed.
@@ -280,7 +312,11 @@ impl Wandb {
             return Ok(projects.clone());
         }
         let variables = object([("entity", json!(self.entity().await?)), ("first", json!(PAGE))]);
-        let all: Vec<Named> = self.graphql.pages(PROJECTS, variables, "/models").await?.unwrap_or_default();
+        let all: Option<Vec<Named>> = self.graphql.pages(PROJECTS, variables, "/models").await?;
+        let Some(all) = all else {
+            self.ask_viewer().await?;
+            return Err(not_seen(&self.entity().await?, "any project"));
+        };
         let wanted = |name: &String| self.plan.projects.iter().any(|pattern| matches_glob(pattern, name));
         let mut projects: Vec<String> = all.into_iter().map(|project| project.name).filter(wanted).collect();
         projects.sort();
@@ -298,10 +334,11 @@ impl Wandb {
             && let Some(since) = a_little_before(latest)
         {
             let sign = json!({ "heartbeatAt": { "$gt": since } });
-            conditions.push(if running.is_empty() {
+            let names: Vec<&String> = running.keys().collect();
+            conditions.push(if names.is_empty() {
                 sign
             } else {
-                json!({ "$or": [sign, { "name": { "$in": running } }] })
+                json!({ "$or": [sign, { "name": { "$in": names } }] })
             });
         }
         match conditions.len() {
@@ -333,11 +370,19 @@ impl Wandb {
             token: format!("{state} {}", run.history_line_count.unwrap_or(0)),
             loss: None,
             models: Vec::new(),
+            last_sign_s: run.heartbeat_at.as_deref().and_then(time_of).map(jiff::Timestamp::as_second),
         }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_seen(entity: &str, project: &str) -> TrackerError {
+    TrackerError::Refused {
+        what: format!("the question for {project}"),
+        message: format!("{entity} has no such project, or the key's owner has no permission to see it"),
     }
 }
 
@@ -398,13 +443,31 @@ mod tests {
         Client::new("http://localhost:1/".parse().unwrap(), &plan.watched, HeaderMap::new()).unwrap()
     }
 
+    fn run(id: &str) -> TrackedRun {
+        TrackedRun {
+            key: format!("{id}:mnist"),
+            name: id.into(),
+            experiment_key: "mnist".into(),
+            experiment: "mnist".into(),
+            status: RunStatus::Running,
+            artifacts: String::new(),
+            token: String::new(),
+            loss: None,
+            models: Vec::new(),
+            last_sign_s: None,
+        }
+    }
+
     #[test]
     fn runs_that_went_on_are_listed_until_they_end() {
         let mut plan = plan();
         let wandb = |plan: &WandbPlan| Wandb::new(plan, &"http://localhost:1/".parse().unwrap()).unwrap();
         assert_eq!(wandb(&plan).filters(None), "{}");
         plan.filter.insert("group".into(), json!("seeds"));
-        let seen = Seen { latest: "2026-05-01T12:00:00Z".into(), running: vec!["abc".into()] };
+        let seen = Seen {
+            latest: "2026-05-01T12:00:00Z".into(),
+            running: BTreeMap::from([("abc".into(), run("abc"))]),
+        };
         assert_eq!(
             wandb(&plan).filters(Some(&seen)),
             "{\"$and\":[{\"group\":\"seeds\"},{\"$or\":[{\"heartbeatAt\":{\"$gt\":\"2026-05-01T11:50:00Z\"}},\

@@ -28,7 +28,7 @@ const ROWS: &str = "rows";
 /// The mark that says up to which step the checkpoints are known that a target tells of.
 const USED: &str = "used";
 
-/// People are told at once of runs that go on, and of those whose last checkpoint is younger than this.
+/// People are told at once of runs that go on, and of those that gave a sign of life within this time.
 const RECENT: Duration = Duration::from_secs(3600);
 
 /// A run of the group, and what it was sent.
@@ -56,12 +56,11 @@ pub(super) async fn group(
     let experiment = targets.first().map(|target| target.row.run.experiment_key.clone());
     // What is urgent does not wait for the reports of others.
     for target in &targets {
-        match poster.give_notice(target).await? {
-            Ok(()) => {}
-            Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(error.explained())),
-            Err(error) => failed = failed.or(Some(format!("{}: run {}", error.explained(), target.row.name))),
+        if let Err(error) = poster.give_notice(target).await? {
+            return Ok(Err(error.explained()));
         }
     }
+    let mut failures = 0;
     for target in targets {
         if shared.stop.is_cancelled() {
             return Ok(Err("the agent stops".into()));
@@ -73,9 +72,14 @@ pub(super) async fn group(
             Err(TrackerError::Gone) => {
                 tracing::debug!(run = name, "the run is deleted; nothing is posted to it");
             }
-            // Neither does a tracker that is away, or that lets us write nothing, answer otherwise for the next run.
-            Err(error) if error.is_transient() || error.is_forbidden() => return Ok(Err(error.explained())),
-            Err(error) => failed = failed.or(Some(format!("{}: run {name}", error.explained()))),
+            Err(error) => {
+                failures += 1;
+                failed = failed.or(Some(format!("{}: run {name}", error.explained())));
+                // A tracker that is away, or that lets us write nothing, does not answer otherwise for the next run.
+                if error.is_forbidden() || (error.is_transient() && failures > 1) {
+                    return Ok(failed.map_or(Ok(()), Err));
+                }
+            }
         }
     }
     if options.experiment_run
@@ -183,10 +187,10 @@ impl Poster<'_> {
         let Some(least) = self.options.alerts.filter(|_| self.tracker.gives_notice()) else {
             return Ok(Ok(()));
         };
-        let Target { row, posted, checkpoints } = target;
-        let written_ns = checkpoints.last().map_or(0, |row| row.modified_ns);
-        let age = Duration::from_nanos(self.shared.now().wall_ns.saturating_sub(written_ns).max(0) as u64);
-        if row.run.status != RunStatus::Running && age > RECENT {
+        let Target { row, posted, .. } = target;
+        let now_s = self.shared.now().wall_ns / 1_000_000_000;
+        let silent_s = now_s.saturating_sub(row.run.last_sign_s.unwrap_or(0)).max(0) as u64;
+        if row.run.status != RunStatus::Running && Duration::from_secs(silent_s) > RECENT {
             return Ok(Ok(()));
         }
         let input = Arc::clone(self.input);
@@ -202,7 +206,12 @@ impl Poster<'_> {
             match self.tracker.notify(&row.run, &notice(alert)).await {
                 // Nobody looks at it any more.
                 Ok(()) | Err(TrackerError::Gone) => {}
-                Err(error) => return Ok(Err(error)),
+                Err(error) if error.is_transient() => return Ok(Err(error)),
+                // The report tells it all the same.
+                Err(error) => {
+                    let hint = error.hint().unwrap_or_default();
+                    tracing::warn!(run = row.name, %error, hint, "the tracker sends nobody this alert");
+                }
             }
             self.put_marks(row, Posted::from([(what, severity.to_string())])).await?;
         }
@@ -329,7 +338,8 @@ fn notice(alert: &Alert) -> Notice {
     let Alert { run, detector, opened_step, headline, advice, evidence, last_good_step, .. } = alert;
     let good = last_good_step.map_or_else(String::new, |step| format!(" Last good checkpoint: step {step}."));
     Notice {
-        title: format!("{}: {run} since step {opened_step}", detector.name()),
+        // What tells it apart comes first: titles are cut, and equal ones suppressed.
+        title: format!("{:?} {} at step {opened_step}: {run}", alert.severity, detector.name()),
         text: format!("{headline} {advice} ({evidence}){good}"),
         severity: alert.severity,
     }

@@ -4,13 +4,14 @@
 //! not answer is asked again after growing pauses; nothing is forgotten meanwhile, since a run counts as seen only when
 //! all of it was taken in.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ingest::{IngestError, Logged, Origin, ingest};
 use super::intake::{Intake, batches};
-use super::reconcile::{Patience, Setback, reconcile};
+use super::reconcile::{Patience, Setback, Waiting, reconcile};
 use super::{AgentError, Shared};
 use crate::adapters::directory::Found;
 use crate::adapters::tracker::{RemoteFile, RunStatus, TrackedRun, Tracker, TrackerError};
@@ -61,6 +62,10 @@ struct Source<'s> {
     passes: u32,
     /// Passes that failed since the last that did not.
     failures: u32,
+    /// What was said last of why.
+    said: Option<String>,
+    /// Runs at which asking failed, and how often in a row, although the tracker answers otherwise.
+    stubborn: BTreeMap<String, u32>,
 }
 
 /// A run in which something may be new.
@@ -130,6 +135,8 @@ impl<'s> Source<'s> {
             tracker,
             passes: 0,
             failures: 0,
+            said: None,
+            stubborn: BTreeMap::new(),
         })
     }
 
@@ -142,7 +149,18 @@ impl<'s> Source<'s> {
         for rows in rows.chunks(AT_ONCE) {
             let mut looks = Vec::with_capacity(rows.len());
             for row in rows {
-                looks.extend(self.look(row).await?);
+                match self.look(row).await {
+                    Ok(look) => {
+                        self.stubborn.remove(&row.run.key);
+                        looks.extend(look);
+                    }
+                    Err(Stopped::Tracker(error)) if self.is_set_aside(row, &error) => {}
+                    Err(error) => {
+                        // What has come is not thrown away.
+                        self.take(looks).await?;
+                        return Err(error);
+                    }
+                }
             }
             let again = self.take(looks).await?;
             again_in = again.into_iter().chain(again_in).min();
@@ -150,11 +168,27 @@ impl<'s> Source<'s> {
         Ok(again_in)
     }
 
-    /// Notes the runs, and returns those in which there may be something new.
+    /// Whether a run is left alone for this time, since asking for it failed before too: one run that a server cannot
+    /// tell of does not keep the others waiting.
+    fn is_set_aside(&mut self, row: &TrackedRow, error: &TrackerError) -> bool {
+        let times = self.stubborn.entry(row.run.key.clone()).or_default();
+        *times += 1;
+        let set_aside = *times > 1;
+        if set_aside && self.intake.first_time(format!("{} is set aside", row.run.key)) {
+            let (source, run) = (&self.origin.name, &row.name);
+            tracing::warn!(source, run, %error, "the tracker cannot tell of a run; tried again now and then");
+        }
+        set_aside
+    }
+
+    /// Notes the runs, and returns those in which there may be something new: also those of which a pass before did not
+    /// get all, whether or not the tracker names them again.
     async fn track(&self, runs: Vec<TrackedRun>) -> Result<Vec<TrackedRow>, StoreError> {
         let source = self.origin.name.clone();
         let rules = Arc::clone(&self.intake.shared.rules);
         let anyway = self.passes % LOOK_ANYWAY == 1;
+        let waits = |waiting: &Waiting| waiting.setback != Setback::None;
+        let behind = anyway || self.failures > 0 || self.intake.waiting.values().any(waits);
         let tracked = self.intake.shared.store.write(move |tables| {
             let (mut rows, mut promised) = (Vec::new(), false);
             for run in runs {
@@ -172,6 +206,11 @@ impl<'s> Source<'s> {
                 if looked_at || row.seen.as_ref() != Some(&run.token) {
                     rows.push(row);
                 }
+            }
+            if behind {
+                let keys: BTreeSet<String> = rows.iter().map(|row| row.run.key.clone()).collect();
+                let unseen = tables.unseen(&source)?;
+                rows.extend(unseen.into_iter().filter(|row| !keys.contains(&row.run.key)));
             }
             Ok((rows, promised))
         });
@@ -202,6 +241,10 @@ impl<'s> Source<'s> {
                 if self.intake.first_time(format!("{}: {error}", row.run.key)) {
                     let hint = error.hint().unwrap_or_default();
                     tracing::warn!(source = self.origin.name, run = row.name, %error, hint, "run is left out");
+                }
+                if let TrackerError::Gone = error {
+                    // It is not asked for again.
+                    self.set_seen(vec![(row.run.key.clone(), row.run.token.clone())]).await?;
                 }
                 return Ok(None);
             }
@@ -252,6 +295,7 @@ impl<'s> Source<'s> {
                 match self.fetch(&looks, &file).await {
                     Ok(true) => here.push(file),
                     Ok(false) => {}
+                    Err(error) if self.is_put_off(&looks, &file, &error) => {}
                     Err(error) => {
                         trouble = Some(error);
                         break;
@@ -283,10 +327,7 @@ impl<'s> Source<'s> {
 
     /// Downloads a file into the spool; whether it is there.
     async fn fetch(&mut self, looks: &[Look], file: &Found) -> Result<bool, TrackerError> {
-        let Some((row, path)) = looks.iter().find_map(|look| {
-            let path = file.path.strip_prefix(look.row.run.key.as_str())?.strip_prefix('/')?;
-            Some((&look.row, path))
-        }) else {
+        let Some((row, path)) = row_of(looks, file) else {
             return Ok(false);
         };
         let to = self.origin.root.join(&file.path);
@@ -307,6 +348,19 @@ impl<'s> Source<'s> {
         }
     }
 
+    /// Whether a file is put off, since its run is set aside.
+    fn is_put_off(&mut self, looks: &[Look], file: &Found, error: &TrackerError) -> bool {
+        let Some((row, _)) = row_of(looks, file) else { return false };
+        if !self.is_set_aside(row, error) {
+            return false;
+        }
+        let now = self.intake.shared.now().running;
+        if let Some(waiting) = self.intake.waiting.get_mut(&file.path) {
+            waiting.setback = waiting.setback.unreadable_again(now);
+        }
+        true
+    }
+
     /// Notes the runs of which nothing waits.
     async fn seen(&self, looks: &[Look]) -> Result<(), StoreError> {
         let waits = |path: &String| {
@@ -318,6 +372,10 @@ impl<'s> Source<'s> {
             .filter(|look| look.row.seen.as_ref() != Some(&look.row.run.token))
             .map(|look| (look.row.run.key.clone(), look.row.run.token.clone()))
             .collect();
+        self.set_seen(whole).await
+    }
+
+    async fn set_seen(&self, whole: Vec<(String, String)>) -> Result<(), StoreError> {
         if whole.is_empty() {
             return Ok(());
         }
@@ -329,16 +387,19 @@ impl<'s> Source<'s> {
     }
 
     async fn answered(&mut self) -> Result<(), StoreError> {
+        self.said = None;
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!(source = self.origin.name, "the tracker answers again");
         }
         self.intake.note_trouble(None).await
     }
 
-    /// Tells once that the tracker does not do what it is asked; how long to wait.
+    /// Tells, once for each reason, that the tracker does not do what it is asked; how long to wait.
     async fn failed(&mut self, error: &TrackerError) -> Result<Duration, StoreError> {
         let pause = BACK_OFF.0.saturating_mul(1 << self.failures.min(10)).min(BACK_OFF.1);
-        if self.failures == 0 {
+        let text = error.to_string();
+        if self.said.as_ref() != Some(&text) {
+            self.said = Some(text);
             let hint = error.hint().unwrap_or_default();
             tracing::warn!(source = self.origin.name, %error, hint, "the tracker cannot be used; tried again later");
         }
@@ -351,6 +412,14 @@ impl<'s> Source<'s> {
 /// Whether a path that a server names leads nowhere but below the folder to which it is joined.
 fn stays_below(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The run of a file, and the file's path below it.
+fn row_of<'l>(looks: &'l [Look], file: &'l Found) -> Option<(&'l TrackedRow, &'l str)> {
+    looks.iter().find_map(|look| {
+        let path = file.path.strip_prefix(look.row.run.key.as_str())?.strip_prefix('/')?;
+        Some((&look.row, path))
+    })
 }
 
 /// The run as the state knows it.

@@ -85,6 +85,15 @@ impl Tables<'_> {
         found.map(tracked).transpose()
     }
 
+    /// The runs of which not all was taken in.
+    pub fn unseen(&self, source: &str) -> Result<Vec<TrackedRow>, StoreError> {
+        let sql = "SELECT experiment, name, run, seen FROM tracked
+            WHERE source = ?1 AND (seen IS NULL OR seen <> run ->> '$.token') ORDER BY key";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([source], row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        rows.into_iter().map(tracked).collect()
+    }
+
     /// Notes that all of a run was taken in, as it was when its token was this.
     pub fn set_seen(&self, source: &str, key: &str, token: &str) -> Result<(), StoreError> {
         let sql = "UPDATE tracked SET seen = ?3 WHERE source = ?1 AND key = ?2";
@@ -135,6 +144,7 @@ mod tests {
             token: "t".into(),
             loss: None,
             models: vec![("m-1".into(), 3)],
+            last_sign_s: None,
         }
     }
 
@@ -152,6 +162,12 @@ mod tests {
                 let known = tables.tracked_by_name("lab", "mnist", "fox")?.unwrap();
                 assert_eq!((known.run, known.seen.as_deref()), (renamed, Some("t2")));
                 assert_eq!(tables.track("elsewhere", &a)?.name, "fox");
+                let unseen = |tables: &Tables<'_>| -> Vec<String> {
+                    tables.unseen("lab").unwrap().into_iter().map(|row| row.run.key).collect()
+                };
+                assert_eq!(unseen(tables), ["aaaaaaaaaa", "bbbbbbbbbb"]);
+                tables.set_seen("lab", "aaaaaaaaaa", "t")?;
+                assert_eq!(unseen(tables), ["bbbbbbbbbb"]);
                 Ok(())
             })
             .await

@@ -112,6 +112,7 @@ impl Mlflow {
             token: String::new(),
             loss: None,
             models: Vec::new(),
+            last_sign_s: None,
         })
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::files::{below, md5_base64};
 use super::graphql::{Connection, parse};
 use super::{Wandb, hex};
-use crate::adapters::http::Repeat;
+use crate::adapters::http::{Repeat, UPLOAD};
 use crate::adapters::tracker::TrackerError;
 use crate::artifact::Artifact;
 
@@ -21,9 +21,6 @@ const TYPE: &str = "doodl3-analysis";
 
 /// The name of a manifest.
 const MANIFEST: &str = "wandb_manifest.json";
-
-/// Lineage entries that are written at once.
-const AT_ONCE: usize = 20;
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) {
     createArtifact(input: $input) {
@@ -219,10 +216,10 @@ impl Wandb {
     async fn put(&self, target: &Target, bytes: &[u8], name: &str) -> Result<(), TrackerError> {
         let Some(address) = &target.upload_url else { return Ok(()) };
         let headers = headers(target.upload_headers.as_deref().unwrap_or_default());
-        Ok(self.client.put(below(address), &headers, bytes, &format!("the upload of {name}")).await?)
+        Ok(self.client.put(below(address), &headers, bytes, &format!("{UPLOAD} {name}")).await?)
     }
 
-    /// Notes which artifacts a run of ours is made from.
+    /// Notes which artifacts a run of ours is made from, all at once.
     pub(super) async fn use_artifacts(
         &self,
         project: &str,
@@ -231,22 +228,20 @@ impl Wandb {
     ) -> Result<(), TrackerError> {
         use std::fmt::Write as _;
         let entity = self.entity().await?;
-        for ids in ids.chunks(AT_ONCE) {
-            let mut text = String::from("mutation UseArtifacts(");
-            let mut variables = serde_json::Map::new();
-            for (index, id) in ids.iter().enumerate() {
-                let _ = write!(text, "$u{index}: UseArtifactInput! ");
-                let input =
-                    json!({ "artifactID": id, "entityName": entity, "projectName": project, "runName": run });
-                variables.insert(format!("u{index}"), input);
-            }
-            text += ") {";
-            for index in 0..ids.len() {
-                let _ = write!(text, " u{index}: useArtifact(input: $u{index}) {{ artifact {{ id }} }}");
-            }
-            text += " }";
-            self.graphql.ask(&text, &Value::Object(variables), Repeat::Freely).await?;
+        let mut text = String::from("mutation UseArtifacts(");
+        let mut variables = serde_json::Map::new();
+        for (index, id) in ids.iter().enumerate() {
+            let _ = write!(text, "$u{index}: UseArtifactInput! ");
+            let input =
+                json!({ "artifactID": id, "entityName": entity, "projectName": project, "runName": run });
+            variables.insert(format!("u{index}"), input);
         }
+        text += ") {";
+        for index in 0..ids.len() {
+            let _ = write!(text, " u{index}: useArtifact(input: $u{index}) {{ artifact {{ id }} }}");
+        }
+        text += " }";
+        self.graphql.ask(&text, &Value::Object(variables), Repeat::Freely).await?;
         Ok(())
     }
 }

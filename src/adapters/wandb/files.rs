@@ -23,6 +23,9 @@ use crate::adapters::names::first_bytes;
 use crate::adapters::tracker::{RemoteFile, RunStatus, TrackedRun, TrackerError};
 use crate::checkpoint::{ENDINGS, is_candidate};
 
+/// Looks at a run after which its artifacts are listed anew.
+const LIST_ANEW: u32 = 4;
+
 /// Manifests whose addresses are asked for at once.
 const AT_ONCE: usize = 20;
 
@@ -39,7 +42,7 @@ const MEMBER: &str = "query ArtifactByName($entity: String!, $project: String!, 
 const ARTIFACT_FILE: &str = "query ArtifactFile($id: ID!, $names: [String!], $after: String) {
     artifact(id: $id) {
         files(names: $names, first: 1, after: $after) {
-            edges { node { name directUrl } } pageInfo { endCursor hasNextPage }
+            edges { cursor? node { name directUrl } } pageInfo { endCursor hasNextPage }
         }
     }
 }";
@@ -49,7 +52,7 @@ const RUN_FILE: &str = "query RunFile($entity: String!, $project: String!, $run:
     project(name: $project, entityName: $entity) {
         run(name: $run) {
             files(names: $names, first: 1, after: $after) {
-                edges { node { name directUrl md5? } } pageInfo { endCursor hasNextPage }
+                edges { cursor? node { name directUrl md5? } } pageInfo { endCursor hasNextPage }
             }
         }
     }
@@ -71,8 +74,10 @@ struct KnownRun {
     cursor: Option<String>,
     /// Its checkpoints in artifacts so far, by path.
     files: BTreeMap<String, RemoteFile>,
-    /// W&B's step from which its history is read on.
-    next_step: i64,
+    /// Looks so far.
+    looks: u32,
+    /// Whether it was said that checkpoints are only referred to.
+    told: bool,
     /// The trainer's step by W&B's own, where they differ.
     scale: BTreeMap<i64, u64>,
     /// Whether its rows never tell the trainer's step beside the loss, although the run logs it.
@@ -80,18 +85,23 @@ struct KnownRun {
 }
 
 impl KnownRun {
-    /// W&B's step on the trainer's scale: that of the last row up to it.
-    fn on_scale(&self, step: u64) -> Option<u64> {
+    /// The step of an artifact by that of the history at which it was logged, which is the next row's: on the trainer's
+    /// scale it is that of the row before.
+    fn on_scale(&self, next: u64) -> Option<u64> {
         if self.scale.is_empty() {
-            return Some(step);
+            return Some(next);
         }
-        self.scale.range(..=step as i64).next_back().map(|(_, told)| *told)
+        self.scale.range(..next as i64).next_back().map(|(_, told)| *told)
     }
 }
 
 impl Known {
-    pub(super) fn next_step(&self, run: &str) -> i64 {
-        self.runs.get(run).map_or(0, |run| run.next_step)
+    /// From which of W&B's steps a history is read on whose losses are stored up to the trainer's step `seen`, and whether
+    /// its rows have told the trainer's steps so far.
+    pub(super) fn rows_taken_in(&self, run: &str, seen: Option<u64>) -> (i64, bool) {
+        let Some(run) = self.runs.get(run) else { return (0, false) };
+        let taken = run.scale.iter().rev().find(|(_, told)| seen.is_some_and(|seen| **told <= seen));
+        (taken.map_or(0, |(row, _)| row + 1), !run.scale.is_empty())
     }
 
     pub(super) fn counts_rows(&self, run: &str) -> bool {
@@ -102,11 +112,17 @@ impl Known {
         self.runs.entry(run.to_owned()).or_default().counts_rows = true;
     }
 
-    /// Notes how far a history was read, and what it told of the trainer's steps.
-    pub(super) fn read_to(&mut self, run: &str, next_step: i64, scale: impl IntoIterator<Item = (i64, u64)>) {
-        let run = self.runs.entry(run.to_owned()).or_default();
-        run.next_step = next_step;
-        run.scale.extend(scale);
+    /// Notes what a history told of the trainer's steps.
+    pub(super) fn extend_scale(&mut self, run: &str, scale: impl IntoIterator<Item = (i64, u64)>) {
+        self.runs.entry(run.to_owned()).or_default().scale.extend(scale);
+    }
+
+    /// Where the list of a run's artifacts is read on: now and then, and in the end, at its beginning.
+    fn cursor(&mut self, run: &TrackedRun) -> Option<String> {
+        let known = self.runs.entry(run.key.clone()).or_default();
+        known.looks += 1;
+        let anew = known.looks.is_multiple_of(LIST_ANEW) || run.status == RunStatus::Ended;
+        known.cursor.clone().filter(|_| !anew)
     }
 }
 
@@ -186,6 +202,7 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Addressed {
+    name: String,
     direct_url: Option<String>,
     #[serde(default)]
     md5: Option<String>,
@@ -219,7 +236,7 @@ impl Entry {
 impl Wandb {
     /// Asks for all that is new in a run at once.
     pub(super) async fn look(&self, run: &TrackedRun) -> Result<Look, TrackerError> {
-        let after = self.known().runs.get(&run.key).and_then(|run| run.cursor.clone());
+        let after = self.known().cursor(run);
         let variables = object([
             ("entity", json!(self.entity().await?)),
             ("project", json!(run.experiment_key)),
@@ -229,10 +246,10 @@ impl Wandb {
         ]);
         let data = self.graphql.ask(&look_text(), &Value::Object(variables.clone()), Repeat::Freely).await?;
         let Some(found) = data.pointer("/project/run").filter(|run| !run.is_null()) else {
-            return Err(TrackerError::Gone);
+            return Err(self.why_not_shown(&data, run).await);
         };
         let first: Connection<Artifact> = parse("Look", &found["outputArtifacts"])?;
-        let mut end = first.end().map(str::to_owned);
+        let mut end = first.end();
         let next = first.next();
         let mut artifacts: Vec<Artifact> = first.items().collect();
         if let Some(next) = next {
@@ -273,10 +290,9 @@ impl Wandb {
 
     /// The files of a run that may be checkpoints.
     pub(super) async fn files(&self, run: &TrackedRun, look: Look) -> Result<Vec<RemoteFile>, TrackerError> {
-        let in_order = look
-            .artifacts
-            .windows(2)
-            .all(|pair| pair[0].created_at.is_some() && pair[0].created_at <= pair[1].created_at);
+        // Of one alone nobody knows.
+        let times: Vec<_> = look.artifacts.iter().map(|artifact| &artifact.created_at).collect();
+        let in_order = times.is_sorted() && times.first() < times.last();
         let wanted: Vec<Artifact> = look
             .artifacts
             .into_iter()
@@ -284,7 +300,12 @@ impl Wandb {
             .collect();
         let all_whole = wanted.iter().all(Artifact::is_whole);
         let whole: Vec<&Artifact> = wanted.iter().filter(|artifact| artifact.is_whole()).collect();
-        self.read_manifests(&whole).await?;
+        let new: Vec<String> = {
+            let known = self.known();
+            let unknown = |artifact: &&&Artifact| !known.entries.contains_key(&artifact.id);
+            whole.iter().filter(unknown).map(|artifact| artifact.id.clone()).collect()
+        };
+        self.read_manifests(&new).await?;
         let mut files: Vec<RemoteFile> =
             look.saved.iter().filter(|file| is_candidate(Path::new(&file.name))).map(saved).collect();
         let mut known = self.known();
@@ -293,14 +314,19 @@ impl Wandb {
                 known.artifacts.insert((run.experiment_key.clone(), name), artifact.id.clone());
             }
         }
+        let referred = wanted.iter().filter_map(|artifact| known.entries.get(&artifact.id));
+        let referred = referred.flat_map(BTreeMap::values).find_map(|entry| entry.reference.clone());
+        if let Some(reference) = referred
+            && !std::mem::replace(&mut known.runs.entry(run.key.clone()).or_default().told, true)
+        {
+            tracing::warn!(run = run.name, reference, "checkpoints that are only referred to are left out");
+        }
         let found: Vec<RemoteFile> =
             wanted.iter().flat_map(|artifact| self.in_artifact(&known, run, artifact)).collect();
         let kept = known.runs.entry(run.key.clone()).or_default();
         kept.files.extend(found.into_iter().map(|file| (file.path.clone(), file)));
         // Where all that was listed is dealt with, and new ones come at the end, it is read on from there.
-        if !in_order {
-            kept.cursor = None;
-        } else if all_whole && look.end.is_some() {
+        if all_whole && in_order && look.end.is_some() {
             kept.cursor = look.end;
         }
         files.extend(kept.files.values().cloned());
@@ -321,16 +347,11 @@ impl Wandb {
         let logged_at = match (artifact.history_step, known.runs.get(&run.key)) {
             (Some(step), Some(run)) => run.on_scale(step),
             (Some(step), None) => Some(step),
+            (None, Some(run)) if !run.scale.is_empty() => None,
             (None, _) => artifact.version_index,
         };
         let file = |(path, entry): (&String, &Entry)| {
-            if let Some(reference) = &entry.reference {
-                tracing::warn!(
-                    run = run.name,
-                    artifact = name,
-                    reference,
-                    "a checkpoint that is only referred to is left out"
-                );
+            if entry.reference.is_some() {
                 return None;
             }
             let naming = self.plan.watched.pattern.matches(Path::new(path));
@@ -346,13 +367,8 @@ impl Wandb {
         entries.iter().filter_map(file).collect()
     }
 
-    /// Reads the manifests of artifacts that are not known yet.
-    async fn read_manifests(&self, artifacts: &[&Artifact]) -> Result<(), TrackerError> {
-        let new: Vec<String> = {
-            let known = self.known();
-            let unknown = |artifact: &&&Artifact| !known.entries.contains_key(&artifact.id);
-            artifacts.iter().filter(unknown).map(|artifact| artifact.id.clone()).collect()
-        };
+    /// Reads the manifests of artifacts, by their ids.
+    async fn read_manifests(&self, new: &[String]) -> Result<(), TrackerError> {
         for ids in new.chunks(AT_ONCE) {
             let mut text = String::from("query Manifests(");
             let mut variables = Map::new();
@@ -415,10 +431,14 @@ impl Wandb {
         if let Some(rest) = path.strip_prefix(ARTIFACTS).and_then(|rest| rest.strip_prefix('/')) {
             let (name, file) = rest.split_once('/').ok_or_else(gone)?;
             let artifact = self.artifact(&run.experiment_key, name).await?.ok_or_else(gone)?;
+            if !self.known().entries.contains_key(&artifact) {
+                self.read_manifests(std::slice::from_ref(&artifact)).await?;
+            }
             let known = self.known().entries.get(&artifact).and_then(|entries| entries.get(file)).cloned();
             let variables = object([("id", json!(artifact)), ("names", json!([file]))]);
             let found = self.graphql.pages(ARTIFACT_FILE, variables, "/artifact/files").await?;
-            let found: Option<Addressed> = found.and_then(|files| files.into_iter().next());
+            let found: Option<Addressed> =
+                found.and_then(|files: Vec<Addressed>| files.into_iter().find(|found| found.name == file));
             let address = found.and_then(|file| file.direct_url).ok_or_else(gone)?;
             return Ok((
                 address,
@@ -433,8 +453,11 @@ impl Wandb {
             ("names", json!([name])),
         ]);
         let found = self.graphql.pages(RUN_FILE, variables, "/project/run/files").await?;
-        let Addressed { direct_url, md5 } =
-            found.and_then(|files| files.into_iter().next()).ok_or_else(gone)?;
+        let found =
+            found.and_then(|files: Vec<Addressed>| files.into_iter().find(|found| found.name == name));
+        let Addressed { direct_url, md5, .. } = found.ok_or_else(gone)?;
+        // Stores that know no digest leave it empty.
+        let md5 = md5.filter(|text| BASE64.decode(text).is_ok_and(|bytes| bytes.len() == 16));
         Ok((direct_url.ok_or_else(gone)?, md5.map(|base64| Expected { xxh128: false, base64 })))
     }
 
@@ -466,14 +489,14 @@ fn look_text() -> String {
             project(name: $project, entityName: $entity) {{ run(name: $run) {{
                 historyLineCount historyKeys
                 outputArtifacts(first: $first, after: $after) {{
-                    edges {{ node {{ {ARTIFACT} }} }} pageInfo {{ endCursor hasNextPage }}
+                    edges {{ cursor? node {{ {ARTIFACT} }} }} pageInfo {{ endCursor hasNextPage }}
                 }}"
     );
     for (index, ending) in ENDINGS.iter().enumerate() {
         let _ = write!(
             text,
             " f{index}: files(pattern: \"%{ending}\", first: $first) {{
-                edges {{ node {{ {FILE} }} }} pageInfo {{ endCursor hasNextPage }}
+                edges {{ cursor? node {{ {FILE} }} }} pageInfo {{ endCursor hasNextPage }}
             }}"
         );
     }
@@ -485,7 +508,7 @@ fn artifacts_text() -> String {
         "query Artifacts($entity: String!, $project: String!, $run: String!, $first: Int, $after: String) {{
             project(name: $project, entityName: $entity) {{ run(name: $run) {{
                 outputArtifacts(first: $first, after: $after) {{
-                    edges {{ node {{ {ARTIFACT} }} }} pageInfo {{ endCursor hasNextPage }}
+                    edges {{ cursor? node {{ {ARTIFACT} }} }} pageInfo {{ endCursor hasNextPage }}
                 }}
             }} }}
         }}"
@@ -498,7 +521,7 @@ fn files_text() -> String {
                 $after: String) {{
             project(name: $project, entityName: $entity) {{ run(name: $run) {{
                 files(pattern: $pattern, first: $first, after: $after) {{
-                    edges {{ node {{ {FILE} }} }} pageInfo {{ endCursor hasNextPage }}
+                    edges {{ cursor? node {{ {FILE} }} }} pageInfo {{ endCursor hasNextPage }}
                 }}
             }} }}
         }}"
@@ -607,12 +630,17 @@ mod tests {
     #[test]
     fn artifacts_are_put_on_the_trainers_scale() {
         let mut known = Known::default();
-        known.read_to("a", 4, []);
+        known.extend_scale("a", []);
         assert_eq!(known.runs["a"].on_scale(3), Some(3), "there is only one scale");
-        known.read_to("a", 9, [(4, 400), (8, 800)]);
+        known.extend_scale("a", [(4, 400), (8, 800)]);
+        assert_eq!(known.rows_taken_in("a", Some(400)), (5, true));
+        assert_eq!(
+            (known.rows_taken_in("a", None), known.rows_taken_in("b", Some(3))),
+            ((0, true), (0, false))
+        );
         let on_scale = |step| known.runs["a"].on_scale(step);
         assert_eq!(
-            (on_scale(3), on_scale(4), on_scale(7), on_scale(99)),
+            (on_scale(4), on_scale(5), on_scale(8), on_scale(99)),
             (None, Some(400), Some(400), Some(800))
         );
     }

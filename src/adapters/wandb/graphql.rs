@@ -53,12 +53,13 @@ pub(super) struct Connection<T> {
 impl<T> Connection<T> {
     /// Where the next part begins, if there is one.
     pub(super) fn next(&self) -> Option<String> {
-        self.page_info.end_cursor.clone().filter(|_| self.page_info.has_next_page)
+        self.end().filter(|_| self.page_info.has_next_page)
     }
 
     /// Where this part ends.
-    pub(super) fn end(&self) -> Option<&str> {
-        self.page_info.end_cursor.as_deref()
+    pub(super) fn end(&self) -> Option<String> {
+        let last = || self.edges.last().and_then(|edge| edge.cursor.clone());
+        self.page_info.end_cursor.clone().or_else(last)
     }
 
     pub(super) fn items(self) -> impl Iterator<Item = T> {
@@ -68,6 +69,8 @@ impl<T> Connection<T> {
 
 #[derive(Debug, Deserialize)]
 struct Edge<T> {
+    #[serde(default)]
+    cursor: Option<String>,
     node: T,
 }
 

@@ -1,7 +1,7 @@
 //! Losses out of a run's history.
 //!
-//! The history is sampled where a question covers more rows than it asks for; so it is asked in windows that cannot hold
-//! more. W&B's step counts calls of `log`; where the trainer logs its own step beside, that one counts.
+//! The history is sampled where a question covers more rows than it asks for; so it is asked in windows that hold fewer,
+//! and one that comes back full is asked again in two halves. W&B's step counts calls of `log`; where the trainer logs its own step beside, that one counts.
 
 use std::collections::BTreeSet;
 
@@ -55,19 +55,24 @@ impl Wandb {
             series.step = None;
         }
         let last = look.last_step.unwrap_or_else(|| look.rows.saturating_sub(1) as i64);
-        let first = match (&series.step, seen) {
-            (None, Some(seen)) => seen as i64 + 1,
-            _ => self.known().next_step(&run.key),
+        let (first, told_before) = match (&series.step, seen) {
+            (None, Some(seen)) => (seen as i64 + 1, false),
+            (None, None) => (0, false),
+            // What is stored says how far the history was taken in, not how far it was read.
+            (Some(_), seen) => self.known().rows_taken_in(&run.key, seen),
         };
         let mut points = self.points(run, &series, look.rows, first, last).await?;
-        if points.is_empty() && first == 0 && series.step.is_some() && self.plan.step.is_none() {
+        if points.is_empty() && series.step.is_some() && self.plan.step.is_none() && !told_before {
             // It is logged, but never in one row with the loss.
             series.step = None;
+            let first = seen.map_or(0, |seen| seen as i64 + 1);
             points = self.points(run, &series, look.rows, first, last).await?;
-            self.known().count_rows(&run.key);
+            if !points.is_empty() {
+                self.known().count_rows(&run.key);
+            }
         }
         let scale = points.iter().filter(|_| series.step.is_some()).map(|point| (point.row, point.step));
-        self.known().read_to(&run.key, last + 1, scale);
+        self.known().extend_scale(&run.key, scale);
         let mut losses: Vec<(u64, f64)> = points.iter().map(|point| (point.step, point.loss)).collect();
         losses.retain(|(step, _)| seen.is_none_or(|seen| *step > seen));
         losses.sort_by_key(|(step, _)| *step);
@@ -92,12 +97,23 @@ impl Wandb {
         last: i64,
     ) -> Result<Vec<Point>, TrackerError> {
         let entity = self.entity().await?;
-        // Of few rows there are no samples, however far apart their steps are.
-        let window = if rows <= WINDOW as u64 { i64::MAX } else { WINDOW };
+        // Of few rows there are no samples, however far apart their steps are; of many, windows are chosen that would be
+        // half full if the steps were evenly spaced.
+        let span = u128::try_from(last.saturating_sub(first)).unwrap_or(0) + 1;
+        let window = match u128::from(rows) {
+            rows if rows <= WINDOW as u128 => i64::MAX,
+            rows => i64::try_from(span * WINDOW as u128 / (2 * rows)).unwrap_or(i64::MAX).max(WINDOW),
+        };
         let mut points = Vec::new();
+        let mut ranges = Vec::new();
         let mut from = first;
         while from <= last {
             let to = from.saturating_add(window - 1).min(last);
+            ranges.push((from, to));
+            from = to.saturating_add(1);
+        }
+        ranges.reverse();
+        while let Some((from, to)) = ranges.pop() {
             let keys: Vec<&str> = [Some("_step"), Some(series.loss.as_str()), series.step.as_deref()]
                 .into_iter()
                 .flatten()
@@ -111,10 +127,15 @@ impl Wandb {
             });
             let data = self.graphql.ask(HISTORY, &variables, Repeat::Freely).await?;
             let Some(found) = data.pointer("/project/run/sampledHistory/0").and_then(Value::as_array) else {
-                return Err(TrackerError::Gone);
+                return Err(self.why_not_shown(&data, run).await);
             };
+            if found.len() as i64 >= WINDOW && to - from >= WINDOW {
+                // It may be a sample.
+                let middle = from + (to - from) / 2;
+                ranges.extend([(middle + 1, to), (from, middle)]);
+                continue;
+            }
             points.extend(found.iter().filter_map(|row| point(row, series)));
-            from = to.saturating_add(1);
         }
         Ok(points)
     }

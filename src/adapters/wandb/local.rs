@@ -119,7 +119,7 @@ impl WandbFolder {
             let mut runs: Vec<(&str, TrackedRun)> = Vec::new();
             for (key, parts) in by_run(&pieces) {
                 if let Some((_, first)) = parts.first()
-                    && let Some(run) = folder.tracked(key, &parts)?
+                    && let Some(run) = folder.tracked(key, &parts)
                 {
                     runs.push((&first.time, run));
                 }
@@ -151,7 +151,7 @@ impl WandbFolder {
             losses.retain(|(step, _): &(u64, f64)| seen.is_none_or(|seen| *step > seen));
             losses.sort_by_key(|(step, _)| *step);
             let mut files = Vec::new();
-            for (path, (_, metadata)) in saved(&parts)? {
+            for (path, (_, metadata)) in saved(&parts) {
                 files.push(RemoteFile {
                     path: format!("{SAVED}/{path}"),
                     size: metadata.len(),
@@ -177,7 +177,7 @@ impl WandbFolder {
             let pieces = folder.known(&key)?;
             let parts = parts_of(&pieces, &key);
             let from = if let Some(below) = path.strip_prefix(SAVED).and_then(|path| path.strip_prefix('/')) {
-                saved(&parts)?.remove(below).map(|(file, _)| file)
+                saved(&parts).remove(below).map(|(file, _)| file)
             } else {
                 let mut files = folder.in_artifacts(&parts).into_iter();
                 files.find(|(file, _)| file.path == path).map(|(_, from)| from)
@@ -298,11 +298,11 @@ impl WandbFolder {
     }
 
     /// A run as the agent knows it; `None` for one that is not watched.
-    fn tracked(&self, key: String, parts: &Parts<'_>) -> Result<Option<TrackedRun>, TrackerError> {
-        let Some((folder, last)) = parts.last() else { return Ok(None) };
+    fn tracked(&self, key: String, parts: &Parts<'_>) -> Option<TrackedRun> {
+        let (folder, last) = parts.last()?;
         let is_wanted = self.plan.projects.iter().any(|pattern| matches_glob(pattern, &last.project));
         if !is_wanted || parts.iter().any(|(_, part)| part.job_type == JOB_TYPE) {
-            return Ok(None);
+            return None;
         }
         let logs = |name: &str| parts.iter().any(|(_, part)| part.losses.contains_key(name));
         let loss = names_of_loss(&self.plan).find(|name| logs(name)).map(str::to_owned);
@@ -313,10 +313,10 @@ impl WandbFolder {
             false => RunStatus::Running,
         };
         let logs: Vec<_> = parts.iter().map(|(_, part)| part.state).collect();
-        let files = saved(parts)?;
+        let files = saved(parts);
         let files: Vec<_> = files.iter().map(|(path, (_, file))| (path, file.len(), changed(file))).collect();
         let token = format!("{logs:?} {files:?}");
-        Ok(Some(TrackedRun {
+        Some(TrackedRun {
             key,
             name: if last.name.is_empty() { last.id.clone() } else { last.name.clone() },
             experiment_key: last.project.clone(),
@@ -326,7 +326,8 @@ impl WandbFolder {
             token: blake3::hash(token.as_bytes()).to_hex().to_string(),
             loss,
             models: Vec::new(),
-        }))
+            last_sign_s: None,
+        })
     }
 
     /// The files in a run's artifacts that may be checkpoints and are still here, each with the place where it is. Versions
@@ -454,25 +455,25 @@ fn told_by(plan: &WandbPlan, row: &Row) -> Option<u64> {
 
 /// The files that a run saves and that may be checkpoints, by their path below `files/`; of those of the same name the one
 /// of the latest piece.
-fn saved(parts: &Parts<'_>) -> Result<BTreeMap<String, (PathBuf, fs::Metadata)>, TrackerError> {
+fn saved(parts: &Parts<'_>) -> BTreeMap<String, (PathBuf, fs::Metadata)> {
     let mut files = BTreeMap::new();
     for (folder, _) in parts {
         let root = folder.join(SAVED);
-        walk(&root, &root, DEPTH, &mut files)?;
+        walk(&root, &root, DEPTH, &mut files);
     }
-    Ok(files)
+    files
 }
 
-fn walk(
-    root: &Path,
-    folder: &Path,
-    depth: usize,
-    files: &mut BTreeMap<String, (PathBuf, fs::Metadata)>,
-) -> Result<(), TrackerError> {
+fn walk(root: &Path, folder: &Path, depth: usize, files: &mut BTreeMap<String, (PathBuf, fs::Metadata)>) {
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(HttpError::Disk { path: folder.into(), source }.into()),
+        Err(error) => {
+            // One folder that may not be read leaves other runs alone.
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::debug!(folder = %folder.display(), %error, "a folder cannot be read");
+            }
+            return;
+        }
     };
     for entry in listed.flatten() {
         let path = entry.path();
@@ -481,7 +482,7 @@ fn walk(
         let below = path.strip_prefix(root).unwrap_or(&path);
         if metadata.is_dir() {
             if depth > 0 {
-                walk(root, &path, depth - 1, files)?;
+                walk(root, &path, depth - 1, files);
             }
         } else if is_candidate(below)
             && let Some(text) = below.to_str()
@@ -489,7 +490,6 @@ fn walk(
             files.insert(text.to_owned(), (path, metadata));
         }
     }
-    Ok(())
 }
 
 fn changed(metadata: &fs::Metadata) -> SystemTime {

@@ -14,9 +14,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::artifact::{New, headers};
 use super::files::{artifact_of, below};
-use super::graphql::parse;
+use super::graphql::{object, parse};
 use super::{JOB_TYPE, Wandb, hex, id};
-use crate::adapters::http::Repeat;
+use crate::adapters::http::{Repeat, UPLOAD};
 use crate::adapters::tracker::{Notice, OwnRun, Part, Post, RunStatus, TrackedRun, TrackerError};
 use crate::alert::Severity;
 use crate::artifact::Artifact;
@@ -26,6 +26,12 @@ const OURS: &str = "doodl3-";
 
 /// The series that tells the checkpoint's step; W&B's own step is the number of the row.
 const STEP: &str = "doodl3/step";
+
+/// Lineage entries that are written at once.
+const LINEAGE_AT_ONCE: usize = 20;
+
+/// Characters of a name that servers take.
+const NAME: usize = 128;
 
 /// Rows in a request.
 const ROWS: usize = 10_000;
@@ -41,9 +47,10 @@ const SOURCE: &str = "query SourceRun($entity: String!, $project: String!, $run:
 }";
 
 const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $entity: String, $group: String,
-        $displayName: String, $notes: String, $config: JSONString, $jobType: String, $tags: [String!]) {
+        $displayName: String, $notes: String, $config: JSONString, $jobType: String, $tags: [String!],
+        $state: String) {
     upsertBucket(input: { name: $name, modelName: $project, entityName: $entity, groupName: $group,
-            displayName: $displayName, notes: $notes, config: $config, jobType: $jobType, tags: $tags }) {
+            displayName: $displayName, notes: $notes, config: $config, jobType: $jobType, tags: $tags, state: $state }) {
         bucket { id name } inserted
     }
 }";
@@ -65,6 +72,27 @@ const ALERT: &str = "mutation NotifyScriptableRunAlert($entity: String!, $projec
     notifyScriptableRunAlert(input: { entityName: $entity, projectName: $project, runName: $run, title: $title,
             text: $text, severity: $severity, waitDuration: $wait }) { success }
 }";
+
+const FILES_THERE: &str =
+    "query FilesThere($entity: String!, $project: String!, $run: String!, $names: [String],
+        $after: String) {
+    project(name: $project, entityName: $entity) {
+        run(name: $run) {
+            files(names: $names, first: 100, after: $after) {
+                edges { cursor? node { name sizeBytes } } pageInfo { endCursor hasNextPage }
+            }
+        }
+    }
+}";
+
+/// An id of ours, and a name: cut, with a digest, where it would be too long.
+fn ours(rest: &str) -> String {
+    if OURS.len() + rest.chars().count() <= NAME {
+        return format!("{OURS}{rest}");
+    }
+    let digest = blake3::hash(rest.as_bytes()).to_hex();
+    format!("{OURS}{}-{}", rest.chars().take(NAME / 2).collect::<String>(), &digest[..16])
+}
 
 /// Whether a run is one of ours, by its id.
 pub(super) fn is_ours(id: &str) -> bool {
@@ -119,14 +147,25 @@ impl Wandb {
     /// Posts what concerns a run, or the experiment, to a run of our own.
     pub(in crate::adapters) async fn post(&self, run: &TrackedRun, post: &Post) -> Result<(), TrackerError> {
         let beside = self.beside(run).await?;
-        self.upsert(&beside, post).await?;
+        match self.post_beside(&beside, post).await {
+            // Ids are never given twice: what somebody has thrown away is not made again.
+            Err(TrackerError::Gone) if beside.source.is_none() => {
+                tracing::debug!(run = beside.id, "the run is deleted; nothing is posted to it");
+                Ok(())
+            }
+            posted => posted,
+        }
+    }
+
+    async fn post_beside(&self, beside: &Beside<'_>, post: &Post) -> Result<(), TrackerError> {
+        self.upsert(beside, post).await?;
         if post.artifacts.iter().any(|part| part.new) {
-            self.post_artifact(&beside, post).await?;
+            self.post_artifact(beside, post).await?;
         }
         let media = media(post);
-        self.upload_media(&beside, &media).await?;
-        self.stream(&beside, post, &media).await?;
-        self.lineage(&beside, post).await
+        self.upload_media(beside, &media).await?;
+        self.stream(beside, post, &media).await?;
+        self.lineage(beside, post).await
     }
 
     /// A run of our own for an experiment; those beside runs are made when they are posted to.
@@ -136,7 +175,7 @@ impl Wandb {
         }
         let (project, digest) = (&own.experiment_key, blake3::hash(own.of.as_bytes()).to_hex());
         Some(TrackedRun {
-            key: format!("{OURS}{}-{project}-{}:{project}", own.role, &digest[..8]),
+            key: format!("{}:{project}", ours(&format!("{}-{project}-{}", own.role, &digest[..8]))),
             name: own.name.clone(),
             experiment_key: own.experiment_key.clone(),
             experiment: own.experiment_key.clone(),
@@ -145,6 +184,7 @@ impl Wandb {
             token: String::new(),
             loss: None,
             models: Vec::new(),
+            last_sign_s: None,
         })
     }
 
@@ -180,6 +220,9 @@ impl Wandb {
                 );
                 Ok(())
             }
+            Err(TrackerError::Refused { message, .. }) if message.contains("not found") => {
+                Err(TrackerError::Gone)
+            }
             Err(error) => Err(error),
         }
     }
@@ -193,12 +236,12 @@ impl Wandb {
         let variables = json!({ "entity": self.entity().await?, "project": project, "run": id(run) });
         let data = self.graphql.ask(SOURCE, &variables, Repeat::Freely).await?;
         let Some(found) = data.pointer("/project/run").filter(|found| !found.is_null()) else {
-            return Err(TrackerError::Gone);
+            return Err(self.why_not_shown(&data, run).await);
         };
         let Source { group, display_name } = parse("SourceRun", found)?;
         let name = display_name.unwrap_or_else(|| run.name.clone());
         Ok(Beside {
-            id: format!("{OURS}{}", id(run)),
+            id: ours(id(run)),
             project,
             name: format!("doodl3: {name}"),
             group: group.filter(|group| !group.is_empty()).or_else(|| Some(id(run).to_owned())),
@@ -237,13 +280,13 @@ impl Wandb {
             "config": Value::Object(config).to_string(),
             "jobType": JOB_TYPE,
             "tags": tags,
+            // It never goes on.
+            "state": "finished",
         });
         match self.graphql.ask(UPSERT, &variables, Repeat::Freely).await {
             Ok(_) => Ok(()),
-            // Somebody has thrown it away: it is not made again.
-            Err(TrackerError::Refused { message, .. }) if message.contains("deleted") => {
-                Err(TrackerError::Gone)
-            }
+            // Servers say so in words, with a status of one kind or another.
+            Err(error) if error.to_string().contains("deleted") => Err(TrackerError::Gone),
             Err(error) => Err(error),
         }
     }
@@ -279,6 +322,10 @@ impl Wandb {
     async fn upload_media(&self, beside: &Beside<'_>, media: &[Media<'_>]) -> Result<(), TrackerError> {
         let new: BTreeMap<&str, &[u8]> =
             media.iter().filter(|media| media.new).map(|media| (media.path.as_str(), media.bytes)).collect();
+        // One that is there already, after a post that was broken off, may not be written again everywhere.
+        let there = if new.is_empty() { Vec::new() } else { self.files_there(beside, new.keys()).await? };
+        let new: BTreeMap<&str, &[u8]> =
+            new.into_iter().filter(|(path, _)| !there.iter().any(|there| there == path)).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -294,7 +341,7 @@ impl Wandb {
         for Upload { name, upload_url } in &uploads.files {
             // No address: the server has it.
             if let (Some(bytes), Some(address)) = (new.get(name.as_str()), upload_url) {
-                self.client.put(below(address), &headers, bytes, &format!("the upload of {name}")).await?;
+                self.client.put(below(address), &headers, bytes, &format!("{UPLOAD} {name}")).await?;
             }
         }
         match self.graphql.ask(MARK_FILES, &variables, Repeat::Freely).await {
@@ -302,6 +349,35 @@ impl Wandb {
             Err(TrackerError::Refused { message, .. }) if message.contains("markRunFilesUploaded") => Ok(()),
             marked => marked.map(drop),
         }
+    }
+
+    /// Those of some files that the run has.
+    async fn files_there<'n>(
+        &self,
+        beside: &Beside<'_>,
+        names: impl Iterator<Item = &'n &'n str>,
+    ) -> Result<Vec<String>, TrackerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct There {
+            name: String,
+            #[serde(default)]
+            size_bytes: Value,
+        }
+        let variables = object([
+            ("entity", json!(self.entity().await?)),
+            ("project", json!(beside.project)),
+            ("run", json!(beside.id)),
+            ("names", json!(names.collect::<Vec<_>>())),
+        ]);
+        let found: Option<Vec<There>> =
+            self.graphql.pages(FILES_THERE, variables, "/project/run/files").await?;
+        // One of no size was announced and never came.
+        let there = found
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|file| file.size_bytes != json!(0) && file.size_bytes != json!("0"));
+        Ok(there.map(|file| file.name).collect())
     }
 
     /// Writes rows and summary, each time with the word that the run is complete.
@@ -350,7 +426,24 @@ impl Wandb {
             // One that was deleted meanwhile is no part of it any more.
             ids.extend(self.artifact(&source.experiment_key, name).await?);
         }
-        self.use_artifacts(beside.project, &beside.id, &ids).await
+        for ids in ids.chunks(LINEAGE_AT_ONCE) {
+            match self.use_artifacts(beside.project, &beside.id, ids).await {
+                Ok(()) => continue,
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) => {}
+            }
+            for id in ids {
+                // What cannot be noted of one does not undo the report.
+                match self.use_artifacts(beside.project, &beside.id, std::slice::from_ref(id)).await {
+                    Err(error) if error.is_transient() => return Err(error),
+                    Err(error) => {
+                        tracing::debug!(run = beside.id, %error, "a checkpoint is left out of the lineage");
+                    }
+                    Ok(()) => {}
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -181,6 +181,13 @@ impl WandbSource {
             stale_after: self.stale_after,
         };
         watched.check(place, names, problems);
+        if self.projects.is_empty() {
+            problems.add(
+                &format!("{place}.projects"),
+                "no project is named, so nothing would be watched",
+                "name some, `projects: [\"mnist-*\"]`, or leave it out for all",
+            );
+        }
         let pages = match &at {
             WandbPlace::Server(url) => pages(url, environment),
             WandbPlace::Folder(_) => None,

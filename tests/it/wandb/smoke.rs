@@ -20,7 +20,7 @@ fn a_real_account_is_served() {
     };
     let (entity, project) = place.split_once('/').expect("DOODL3_WANDB_SMOKE is ENTITY/PROJECT");
     let access = Access { url: None, key, entity: entity.into(), project: project.into() };
-    let mut training = access.train(STEPS, "1", "MD5").expect("there is no SDK: run `make setup-python`");
+    let mut training = access.train(STEPS, "1", &[]).expect("there is no SDK: run `make setup-python`");
     let place = access.place("");
     assert!(place.run(&["check"]).contains("ok      sink tracker, lab"));
     let daemon = place.watch();

@@ -61,8 +61,9 @@ async fn a_run_that_the_sdk_wrote_is_told_as_a_server_would() {
     fs::write(folder.join("files/config.yaml"), "").unwrap();
     let wandb = watch(&root);
     let runs = wandb.runs().await.unwrap();
-    let TrackedRun { key, name, experiment_key, experiment, status, artifacts, token: _, loss, models } =
-        &runs[0];
+    let TrackedRun {
+        key, name, experiment_key, experiment, status, artifacts, token: _, loss, models, ..
+    } = &runs[0];
     assert_eq!((key.as_str(), name.as_str()), ("finished:fixtures", "the finished run"));
     assert_eq!((experiment_key.as_str(), experiment.as_str()), ("fixtures", "fixtures"));
     assert_eq!((*status, Path::new(artifacts)), (RunStatus::Ended, folder.as_path()));

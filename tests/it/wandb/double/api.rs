@@ -149,7 +149,7 @@ fn run(shared: &Shared, request: &Read, faults: &Faults, read: Result<graphql::R
         faults,
         api: &shared.api,
         storage: &shared.storage,
-        is_known: request.is_known(),
+        is_known: request.is_known() && !faults.unknown_key,
     };
     let data = read.run_with(&mut resolver);
     let is_invalid =
@@ -163,7 +163,7 @@ fn by_path(shared: &Shared, request: &Read, faults: &Faults) -> Response {
     if let Some(path) = request.path.strip_prefix("/storage/") {
         return storage::exchange(shared, request, path, faults);
     }
-    if !request.is_known() {
+    if !request.is_known() || faults.unknown_key {
         return failed(StatusCode::UNAUTHORIZED, "permission denied").into_response();
     }
     let path: Vec<String> = request.path.split('/').skip(1).map(unescaped).collect();

@@ -61,6 +61,8 @@ pub(crate) struct Faults {
     pub(crate) quota: Option<f64>,
     /// 500 for everything.
     pub(crate) server_error: bool,
+    /// The key counts no more.
+    pub(crate) unknown_key: bool,
     /// What a typed server refuses comes with the status 200 rather than 400.
     pub(crate) refuses_with_200: bool,
 }
