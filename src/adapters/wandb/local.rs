@@ -3,7 +3,7 @@
 //! | in `wandb/` | what it is |
 //! |---|---|
 //! | `run-<time>-<id>/`, `offline-run-<time>-<id>/` | a run, or one of the pieces of a run that was resumed |
-//! | `…/run-<id>.wandb` | what it logged, see [`log`](super::log) |
+//! | `…/run-<id>.wandb` | what it logged, see `log.rs` |
 //! | `…/files/` | the files that it saves |
 //! | `…/doodl3/` | our reports; of the SDK's own files none is touched |
 //!

@@ -1,7 +1,7 @@
 //! W&B's transaction logs, `wandb/{run,offline-run}-*/run-<id>.wandb`: what a run told its SDK, whether it was sent or not.
 //!
-//! A log is read on from where the last reading ended, while it grows and after its process has died. [`blocks`] knows the
-//! blocks and chunks, [`records`] the protobuf messages; this file joins chunks into records and says what is missing.
+//! A log is read on from where the last reading ended, while it grows and after its process has died. `blocks` knows the
+//! blocks and chunks, `records` the protobuf messages; this file joins chunks into records and says what is missing.
 //! Memory is bounded by the longest record, see [`MOST_BYTES`]. The format is that of the SDK's `core/` (0.22 to 0.31).
 //!
 //! What cannot be read is passed over at the next record that can: one flipped bit costs one record. A place counts as
