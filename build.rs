@@ -9,11 +9,14 @@ fn main() {
     link_evaluator();
 }
 
-/// Compiles the evaluator's piece of C++ and makes its binary find libtorch however it is started.
+/// Compiles the evaluator's pieces of C++ and makes its binary find libtorch however it is started.
 #[cfg(feature = "torch")]
 fn link_evaluator() {
-    const SOURCE: &str = "src/bin/doodl3-evaluator/script_buffers.cpp";
-    println!("cargo::rerun-if-changed={SOURCE}");
+    const SOURCES: [&str; 2] =
+        ["src/bin/doodl3-evaluator/script_buffers.cpp", "src/bin/doodl3-evaluator/program/dispatch.cpp"];
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let libraries = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys, a direct dependency, tells it");
     let libraries = std::path::Path::new(&libraries);
@@ -27,7 +30,7 @@ fn link_evaluator() {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file(SOURCE)
+        .files(SOURCES)
         .compile_intermediates();
     for object in objects {
         argument(&object.display().to_string());

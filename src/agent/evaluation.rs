@@ -154,6 +154,7 @@ fn digest(model: &Model) -> Result<String, String> {
         hasher.update(bytes);
     };
     match &model.program {
+        Program::Exported(path) => part("program", &read(path)?),
         Program::Module(path) => part("module", &read(path)?),
         Program::Architecture(layers) => {
             part("architecture", &serde_json::to_vec(layers).map_err(|error| error.to_string())?);

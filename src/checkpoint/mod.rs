@@ -10,6 +10,7 @@
 
 mod directory;
 mod dtype;
+mod entries;
 mod error;
 mod layout;
 mod names;
@@ -27,6 +28,7 @@ mod torch_zip;
 mod zip;
 
 pub use dtype::{Dtype, Values};
+pub use entries::{Entries, read_entries};
 pub use error::CheckpointError;
 pub use layout::{Block, Buffer};
 pub use names::{ENDINGS, is_candidate, normalize_names};

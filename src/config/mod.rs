@@ -131,10 +131,15 @@ impl DirectorySource {
     }
 }
 
-/// How a checkpoint's loss and predictions are evaluated: one of `module` and `architecture`, and a probe batch.
+/// How a checkpoint's loss and predictions are evaluated: one of `program`, `module` and
+/// `architecture`, and a probe batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
+    /// A program of `torch.export` (.pt2), as `doodl3.export` of the Python package writes it; a checkpoint's tensors
+    /// replace its own by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
     /// A TorchScript module saved with `torch.jit.save`; a checkpoint's tensors replace its own by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<PathBuf>,
@@ -330,7 +335,7 @@ detectors: {loss_spike: {threshold: -1.0}}
         sources[1].directory.pattern: no field is called `{stp}` (there are {run}, {experiment}, {step}, {epoch}), at character 7 of the pattern `{run}/{stp}.pt`
         hint: write a path with `{step}`, and with `{run}` or `{experiment}` for folders, such as `{run}/step-{step}.safetensors`
         model: nothing says how the model computes
-        hint: add `module: FILE` (TorchScript) or `architecture: [dense: {}, …]`
+        hint: add `program: FILE` (torch.export), `module: FILE` (TorchScript) or `architecture: [dense: {}, …]`
         analysis.every: 0 is no interval
         hint: write a number of checkpoints, such as 20
         analysis.dimension: 6 coordinates cannot be analysed

@@ -408,19 +408,26 @@ pub(super) fn pattern(text: Option<&str>, place: &str, problems: &mut Problems) 
 }
 
 fn evaluation(model: &Model, base: &Path, problems: &mut Problems) -> Option<ModelPlan> {
-    let program = match (&model.module, &model.architecture) {
-        (Some(module), None) => Program::Module(base.join(module)),
-        (None, Some(layers)) if !layers.is_empty() => Program::Architecture(layers.clone()),
-        (Some(_), Some(_)) => {
-            problems.add("model", "both `module` and `architecture` are given", "keep one of them");
-            return None;
-        }
+    let layers = model.architecture.as_ref().filter(|layers| !layers.is_empty());
+    let given = [
+        ("program", model.program.as_ref().map(|program| Program::Exported(base.join(program)))),
+        ("module", model.module.as_ref().map(|module| Program::Module(base.join(module)))),
+        ("architecture", layers.map(|layers| Program::Architecture(layers.clone()))),
+    ];
+    let (names, mut programs): (Vec<_>, Vec<_>) =
+        given.into_iter().filter_map(|(name, program)| Some((format!("`{name}`"), program?))).unzip();
+    let program = match (programs.pop(), names.as_slice()) {
+        (Some(program), [_]) => program,
         (None, _) => {
             problems.add(
                 "model",
                 "nothing says how the model computes",
-                "add `module: FILE` (TorchScript) or `architecture: [dense: {}, …]`",
+                "add `program: FILE` (torch.export), `module: FILE` (TorchScript) or `architecture: [dense: {}, …]`",
             );
+            return None;
+        }
+        (Some(_), names) => {
+            problems.add("model", format!("{} are given", names.join(" and ")), "keep one of them");
             return None;
         }
     };

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; the child tells its own in [`Response::Ready`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest frame that either side accepts, in bytes.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -69,6 +69,8 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, FrameError> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Program {
+    /// A program of `torch.export` (.pt2); its parameters and buffers are replaced by name.
+    Exported(PathBuf),
     /// A TorchScript module saved with `torch.jit.save`; its parameters and buffers are replaced by name.
     Module(PathBuf),
     /// A plain stack of layers.

@@ -243,7 +243,7 @@ async fn an_evaluator_that_cannot_be_used_says_why_and_what_to_do() {
     insta::assert_snapshot!(error, @"the evaluator cannot be used: /nonexistent/doodl3-evaluator cannot be started: No such file or directory (os error 2); build it, with libtorch (make build), or name another in DOODL3_EVALUATOR");
 
     for (mode, words) in [
-        ("old", "speaks version 0 of the protocol, this doodl3 version 1; install both from the same build"),
+        ("old", "speaks version 0 of the protocol, this doodl3 version 2; install both from the same build"),
         ("mute", "exit code 127); its last words: error while loading shared libraries: libtorch_cpu.so"),
     ] {
         let fake = Fake::new(mode);

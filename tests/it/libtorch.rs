@@ -155,7 +155,7 @@ async fn a_model_that_cannot_be_used_is_refused_with_the_reason() {
         error.to_string().replace(&MODELS.path().display().to_string(), "MODELS")
     };
     let checkpoint = folder.join("step-0.safetensors");
-    insta::assert_snapshot!(refusal(Model { program: Program::Module(checkpoint.clone()), ..sound.clone() }).await, @"this is no TorchScript module that libtorch 2.13 can load (torch.jit.save writes them; a state dict is none, nor is a .pt2): MODELS/mlp/step-0.safetensors: PytorchStreamReader failed reading zip archive: failed finding central directory");
+    insta::assert_snapshot!(refusal(Model { program: Program::Module(checkpoint.clone()), ..sound.clone() }).await, @"this is no TorchScript module that libtorch 2.13 can load (torch.jit.save writes them; a state dict is none, nor is a .pt2, which goes by `program`): MODELS/mlp/step-0.safetensors: PytorchStreamReader failed reading zip archive: failed finding central directory");
     insta::assert_snapshot!(refusal(Model { probe_batch: checkpoint, ..sound.clone() }).await, @"the probe batch holds an unknown tensor module._orig_mod.0.bias; a probe batch holds input (or input.0, input.1, …), target and, if need be, mask: MODELS/mlp/step-0.safetensors");
     insta::assert_snapshot!(refusal(Model { device: "cuda:0".into(), ..sound.clone() }).await, @"device cuda:0 cannot be used: libtorch sees no such device here; use cpu");
     insta::assert_snapshot!(refusal(Model { device: "tpu".into(), ..sound.clone() }).await, @"device tpu cannot be used: there are cpu and cuda:N");

@@ -18,6 +18,8 @@ mod engine_peer;
 mod engine_properties;
 mod engine_scikit_learn;
 mod evaluator;
+#[cfg(feature = "torch")]
+mod exported;
 mod fixtures;
 mod hostile_checkpoint;
 mod iris;

@@ -14,6 +14,11 @@ const IGNORED: i64 = -100;
 ///
 /// The loss is the mean over the elements of the target that are neither masked nor ignored.
 pub(crate) fn judge(loss: Loss, output: &Tensor, probe: &Probe) -> Result<(f64, Vec<f32>), TorchError> {
+    // Sums of many numbers of half precision would be worth nothing.
+    let output = &match output.kind() {
+        Kind::Half | Kind::BFloat16 => output.f_to_kind(Kind::Float)?,
+        _ => output.shallow_clone(),
+    };
     let target = || probe.target.as_ref().ok_or_else(|| TorchError::new("there is no target"));
     let (losses, counted, predictions) = match loss {
         Loss::Returned => (output.shallow_clone(), None, Vec::new()),

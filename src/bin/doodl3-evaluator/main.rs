@@ -12,6 +12,7 @@ mod frames;
 mod loss;
 mod model;
 mod probe;
+mod program;
 mod script;
 mod session;
 mod torch_error;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use doodl3::checkpoint::{self, CheckpointError, OpenCheckpoint, normalize_names, sketch_vector};
-use doodl3::evaluate::protocol::{Layer, Loss, Model, Program};
+use doodl3::evaluate::protocol::{self, Layer, Loss, Model};
 use tch::{Device, Kind, Tensor};
 
 use crate::architecture::{self, LayerError};
 use crate::loss::judge;
 use crate::probe::{Probe, ProbeError};
+use crate::program::{Program, ProgramError};
 use crate::script::{Script, Slot};
 use crate::torch_error::TorchError;
 use crate::weights::{self, Need, Wanted, WeightsError};
@@ -26,9 +27,12 @@ pub(crate) enum ModelError {
     /// The module's file could not be loaded.
     #[error(
         "this is no TorchScript module that libtorch 2.13 can load (torch.jit.save writes them; a state dict is none, \
-         nor is a .pt2): {}", path.display()
+         nor is a .pt2, which goes by `program`): {}", path.display()
     )]
     Module { path: PathBuf, source: TorchError },
+    /// The exported program could not be loaded or run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The probe batch could not be loaded.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -73,6 +77,7 @@ enum Network {
         own: BTreeMap<String, Tensor>,
     },
     Layers(Vec<Layer>),
+    Exported(Program),
 }
 
 /// What came out.
@@ -88,9 +93,16 @@ impl LoadedModel {
     pub(crate) fn load(model: &Model) -> Result<Self, ModelError> {
         let device = device(&model.device)?;
         let (network, wanted) = match &model.program {
-            Program::Module(path) => load_script(path, device)
+            protocol::Program::Exported(path) => {
+                let program = Program::load(path, device)?;
+                let wanted = program.wanted();
+                (Network::Exported(program), wanted)
+            }
+            protocol::Program::Module(path) => load_script(path, device)
                 .map_err(|source| ModelError::Module { path: path.clone(), source })?,
-            Program::Architecture(layers) => (Network::Layers(layers.clone()), architecture::wanted(layers)),
+            protocol::Program::Architecture(layers) => {
+                (Network::Layers(layers.clone()), architecture::wanted(layers))
+            }
         };
         let probe = Probe::load(&model.probe_batch, device, network.float())?;
         let is_architecture = matches!(network, Network::Layers(_));
@@ -162,6 +174,13 @@ impl LoadedModel {
                 }
                 Ok(architecture::forward(layers, &parameters, &self.probe.inputs[0])?)
             }
+            Network::Exported(program) => {
+                program.assign(
+                    |name| places.get(name).map(read).transpose(),
+                    |name, source| assign(name)(source),
+                )?;
+                Ok(program.forward(&self.probe.inputs)?)
+            }
             Network::Script { script, slots, own } => {
                 for (name, slot) in slots {
                     let value = match (places.get(name), own.get(name)) {
@@ -182,6 +201,7 @@ impl Network {
     fn float(&self) -> Kind {
         match self {
             Self::Layers(_) => Kind::Float,
+            Self::Exported(program) => program.float(),
             Self::Script { slots, .. } => slots
                 .values()
                 .map(|slot| slot.tensor.kind())

@@ -2,7 +2,8 @@
 //!
 //! tch's own `CModule` lists parameters but no buffers, and keeps its pointer to itself; running statistics of batch
 //! normalisation would stay those of the module's file whatever the checkpoint says. So this module calls libtorch's
-//! C interface itself. It is the only one of doodl3 with unsafe code, and its own interface is safe.
+//! C interface itself. It and `program/dispatch.rs` are the only ones of doodl3 with unsafe code, and their own
+//! interfaces are safe.
 #![expect(unsafe_code, reason = "calls libtorch, each block with its reason")]
 
 use std::ffi::{CStr, CString, c_char, c_void};

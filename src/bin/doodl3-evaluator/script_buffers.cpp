@@ -1,4 +1,4 @@
-// The one thing that torch-sys lacks: the buffers of a TorchScript module by name (running statistics of batch
+// What torch-sys lacks of TorchScript modules: the buffers of a TorchScript module by name (running statistics of batch
 // normalisation, position tables, masks). Compiled by build.rs, called from script.rs.
 
 #include <exception>

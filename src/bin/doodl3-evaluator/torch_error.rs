@@ -28,6 +28,11 @@ impl From<TchError> for TorchError {
             text
         };
         let words = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Failed checks, such as those for memory, show themselves first and the reason in the second sentence.
+        let words = match words.split_once(". ") {
+            Some((check, reason)) if check.starts_with("[enforce fail") => reason,
+            _ => &words,
+        };
         let sentence = words.split(". ").next().unwrap_or_default();
         Self(sentence.trim_end_matches('.').to_owned())
     }
@@ -43,8 +48,11 @@ mod tests {
         let script = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most \
                       recent call last):\n  File \"x.py\", line 3, in forward\n    return a @ b\n           ~~~~ <--- \
                       HERE\nRuntimeError: size mismatch.\n";
+        let check = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+                     allocate 8 bytes. Error code 12 (Cannot allocate memory)\n";
         let words = |text: &str| TorchError::from(TchError::Torch(text.into())).to_string();
         assert_eq!(words(plain), "mat1 and mat2 shapes cannot be multiplied (75x4 and 3x2)");
         assert_eq!(words(script), "RuntimeError: size mismatch");
+        assert_eq!(words(check), "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes");
     }
 }
