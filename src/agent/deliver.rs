@@ -47,6 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<(), AgentError> {
         let pause = failures.map_or(PAUSE, back_off);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = shared.answers.notified(), if failures.is_some() => {}
             () = shared.stop.cancelled() => return Ok(()),
         }
         if failures.is_some() {

@@ -127,6 +127,8 @@ pub struct Shared {
     evaluate: Bell,
     analyse: Bell,
     deliver: Bell,
+    /// A tracker answers again: what waits to be delivered need not wait longer.
+    answers: Notify,
     /// One for each source.
     sources: Vec<Bell>,
     events: broadcast::Sender<Event>,
@@ -191,6 +193,7 @@ impl Shared {
             evaluate: Bell::default(),
             analyse: Bell::default(),
             deliver: Bell::default(),
+            answers: Notify::new(),
             sources,
             events: broadcast::Sender::new(1024),
         })

@@ -390,6 +390,7 @@ impl<'s> Source<'s> {
         self.said = None;
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!(source = self.origin.name, "the tracker answers again");
+            self.intake.shared.answers.notify_one();
         }
         self.intake.note_trouble(None).await
     }
